@@ -28,6 +28,9 @@ Round = Annotated[int, Field(ge=-1, le=1 << 40)]
 """Number of a round; -1 is the state before the first record (genesis)."""
 Reason = Annotated[str, Field(max_length=512)]
 
+Phase = Literal["syncing", "training", "ready", "reducing", "voted", "leaving"]
+"""What a node is doing."""
+
 
 class BadMessage(ValueError):
     """Bytes from a peer that are not a valid message; the text says why."""
@@ -216,8 +219,10 @@ class Status(Message):
     tokens_total: Count
     state_root: OptionalDigest
     """Root of the sender's state at `height`; empty while it does not hold it."""
-    phase: Literal["syncing", "training", "ready", "reducing", "voted", "leaving"]
+    phase: Phase
     inner_step: Count
+    reduced: Count
+    """Values whose mean the sender holds in the running reduce: shows whether it moves."""
     promised: Ballot | None
     ready: Ready | None
     vote: Vote | None
@@ -235,6 +240,14 @@ class Prepare(Message):
     head: Digest
 
 
+class Voted(Message):
+    """Answer to Prepare: the record the sender voted for, and its signature, so that it can be committed after all."""
+
+    KIND = "voted"
+    record: Record
+    signature: Signature
+
+
 class Plan(Message):
     """The coordinator's order to reduce: `draft` is the record without its digests."""
 
@@ -250,12 +263,28 @@ class Commit(Message):
 # --- the butterfly (payload: scales then codes of values [start, stop)) ----------------------------------------------
 
 
+class Go(Message):
+    """The sender knows the plan of `ballot` and has room: tensors may be sent to it. Nobody sends them unasked.
+
+    Pieces of a span are counted from its start. Sent at the start of an attempt, whenever room grows, and again on a
+    new link (what was in flight on the old one may be lost).
+    """
+
+    KIND = "go"
+    ballot: Ballot
+    room: Count
+    """The receiver may have sent this many leading pieces of the sender's span in all, as parts."""
+    parts: Count
+    """The sender holds this many leading pieces of its own span from the receiver."""
+    means: Count
+    """The sender holds this many leading pieces of the receiver's span."""
+
+
 class Part(Message):
     """A contributor's codes for a piece of the receiver's span."""
 
     KIND = "part"
-    round: Round
-    attempt: Count
+    ballot: Ballot
     start: Count
     stop: Count
 
@@ -264,8 +293,7 @@ class Mean(Message):
     """The reduced codes of a piece of the sender's span."""
 
     KIND = "mean"
-    round: Round
-    attempt: Count
+    ballot: Ballot
     start: Count
     stop: Count
 
@@ -342,7 +370,22 @@ class NotAvailable(Message):
 
 MESSAGES: dict[str, type[Message]] = {
     cls.KIND: cls
-    for cls in (Status, Prepare, Plan, Commit, Part, Mean, GetRecords, Records, GetManifest, Manifest, GetChunk, Chunk)
+    for cls in (
+        Status,
+        Prepare,
+        Voted,
+        Plan,
+        Commit,
+        Go,
+        Part,
+        Mean,
+        GetRecords,
+        Records,
+        GetManifest,
+        Manifest,
+        GetChunk,
+        Chunk,
+    )
     + (GetMean, MeanSlice, NotAvailable)
 }
 
