@@ -1,0 +1,163 @@
+"""What a run and a node can be told: two closed, immutable tables, and the fingerprint of the first.
+
+`[run]` must be equal on every node: its hash is the run's identity. `[node]` is this machine's own affair.
+`swarm.config_load` reads them from file, environment and command line; importing this module stays cheap.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+FINGERPRINT_DOMAIN = b"swarm-run-fingerprint-1\n"
+MULTIADDR = re.compile(r"^/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d+(/[^\s]+)?/p2p/[1-9A-HJ-NP-Za-km-z]{40,64}$")
+
+Scalar = str | int | float | bool
+
+
+def _known_model(name: str) -> str:
+    from swarm.model.sizes import SIZES  # cheap, but not needed by `swarm --help`
+
+    if name not in SIZES:
+        raise ValueError(f"no model {name!r}; allowed: {', '.join(SIZES)}")
+    return name
+
+
+def _split(value: object) -> object:
+    """Commas separate the items of a list given as one string (environment, command line)."""
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _multiaddrs(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if not MULTIADDR.match(value):
+            raise ValueError(
+                f"{value!r} is no address like /ip4/203.0.113.7/tcp/7401/p2p/12D3Koo...; `swarm bootstrap` prints it"
+            )
+    return values
+
+
+FilePath = Annotated[Path, Field(strict=False), AfterValidator(Path.expanduser)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[int, Field(ge=1, le=1 << 40)]
+Multiaddrs = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_multiaddrs)]
+
+
+class Table(BaseModel):
+    """Base of the tables: immutable, strict about types, closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class RunConfig(Table):
+    """`[run]`: what all nodes of a run agree on."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)] = "demo"
+    """Tells apart runs that are otherwise the same."""
+    model: Annotated[str, AfterValidator(_known_model)] = "demo"
+    """A size of swarm.model.sizes."""
+    sequence_length: Positive = 128
+    """Tokens in one sample."""
+    batch_size: Positive = 16
+    """Samples in one inner step of one node."""
+    inner_steps: Positive = 20
+    """H: inner steps in a round."""
+    codec: Literal["int8", "int4", "fp32"] = "int8"
+    """How pseudo-gradients travel."""
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """Of the initial parameters and of the order of the samples."""
+    min_peers: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Members that must be there before a round starts."""
+    outer_lr: Rate = 0.7
+    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Nesterov momentum; 0.9 suits long runs with large H and hurts short ones."""
+    inner_lr: Rate = 3e-3
+    """Peak learning rate of the inner AdamW."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+    """Inner steps, counted over rounds, in which the inner learning rate rises to its peak."""
+    weight_decay: NonNegative = 0.1
+    grad_clip: NonNegative = 1.0
+    """Largest gradient norm in an inner step; 0 means no limit."""
+    dataset: Literal["embedded"] = "embedded"
+
+
+class NodeConfig(Table):
+    """`[node]`: this machine's own."""
+
+    name: Annotated[str, Field(max_length=64)] = ""
+    """How logs call this node; empty: the end of its peer id."""
+    host: Annotated[str, Field(min_length=1)] = "0.0.0.0"
+    """Address to listen on."""
+    port: Port = 7400
+    """Data plane; 0 picks a free one."""
+    dht_port: Port = 7401
+    """DHT; 0 picks a free one."""
+    announce_host: Annotated[str, Field(min_length=1)] | None = None
+    """Address others dial, where it is not the one this node listens on."""
+    bootstrap_peers: Multiaddrs = ()
+    """Where to find the swarm."""
+    found: bool | None = None
+    """Whether to start the run when nobody is there; unset: only if there is no bootstrap peer."""
+    state_dir: FilePath = Field(default_factory=lambda: Path("~/.swarm").expanduser())
+    """Key, events and state of this node."""
+    key_file: FilePath | None = None
+    """Ed25519 identity; unset: identity.key in the state directory."""
+    events_file: FilePath | None = None
+    """Structured log; unset: events.jsonl in the state directory."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    threads: Positive | None = None
+    """CPU threads for training; unset: one per core."""
+    rounds: Positive | None = None
+    """Leave once the run has committed this many rounds; unset: stay."""
+    bulk_lanes: Annotated[int, Field(ge=1, le=64)] = 1
+    """Connections per peer for tensors; several fill a fat, long link."""
+
+    @property
+    def may_found(self) -> bool:
+        return not self.bootstrap_peers if self.found is None else self.found
+
+    @property
+    def key_path(self) -> Path:
+        return self.key_file or self.state_dir / "identity.key"
+
+    @property
+    def events_path(self) -> Path:
+        return self.events_file or self.state_dir / "events.jsonl"
+
+
+class Config(Table):
+    run: RunConfig = RunConfig()
+    node: NodeConfig = Field(default_factory=NodeConfig)
+
+
+@cache
+def run_fields(run: RunConfig) -> dict[str, Scalar]:
+    """All that members must agree on, flat, so that a refusal can name what differs.
+
+    Beside `[run]` itself: the digest of the data set, which differs between Python versions for the embedded one, and
+    the dimensions that the model's name stands for, which could differ between versions of Swarm.
+    """
+    from swarm.data import embedded
+    from swarm.model.sizes import SIZES
+
+    fields: dict[str, Scalar] = dict(run.model_dump())
+    fields["dataset_digest"] = embedded.load_embedded().digest.hex()
+    return fields | {f"model.{key}": value for key, value in asdict(SIZES[run.model]).items()}
+
+
+def run_fingerprint(run: RunConfig) -> bytes:
+    """32 bytes: BLAKE3 of the canonical JSON (sorted keys, no spaces, shortest floats) of `run_fields`."""
+    from blake3 import blake3
+
+    canonical = json.dumps(run_fields(run), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return blake3(FINGERPRINT_DOMAIN + canonical.encode()).digest()

@@ -1,0 +1,148 @@
+"""Events survive the way through the file, and the file survives its reader and writer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from swarm.events import (
+    EVENTS,
+    Attempt,
+    Error,
+    Evaluated,
+    EventFile,
+    EventLog,
+    EventReader,
+    Left,
+    PeerDown,
+    PeerUp,
+    Refused,
+    Round,
+    Started,
+    Synced,
+    Train,
+    Waiting,
+    parse,
+)
+
+PEER = "12D3KooWDMQBiZnCJyaaEXxJCyKkjdCJZaUhS4YrCyTxp2SDcyf8"
+ROUND = Round(
+    round=3,
+    node="node1",
+    peer=PEER,
+    loss=2.5,
+    tokens=4096,
+    inner_steps=10,
+    train_seconds=4.0,
+    reduce_seconds=0.5,
+    round_seconds=5.0,
+    bytes_sent=2_000_000,
+    bytes_received=1_900_000,
+    contributors=3,
+    members=(PEER, "b", "c", "d"),
+    record="aa",
+    theta_digest="bb",
+    momentum_digest="cc",
+    codec="int8",
+    attempt=1,
+)
+ALL = [
+    Started(peer=PEER, port=7400, bootstrap=("/ip4/127.0.0.1/tcp/1/p2p/x",)),
+    Waiting(peers=1, min_peers=4),
+    PeerUp(peer=PEER),
+    PeerDown(peer=PEER, reason="closed"),
+    Synced(round=-1, bytes=0, seconds=0.0, donors=0),
+    Train(round=0, inner_step=3, loss=5.5),
+    ROUND,
+    Evaluated(round=3, held_out_loss=2.25),
+    Refused(peer=PEER, reason="another run"),
+    Attempt(round=3, attempt=1, reason="a member died"),
+    Left(round=9),
+    Error(message="disk full"),
+]
+
+
+def test_there_is_an_example_of_every_event() -> None:
+    assert {event.EVENT for event in ALL} == set(EVENTS)
+
+
+def test_a_reader_gets_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "events.jsonl"
+    log = EventLog(path, quiet=True, clock=lambda: 12.5)
+    for event in ALL:
+        log.write(event)
+    log.close()
+    log.close()
+    assert list(EventReader(path).new()) == [(12.5, event) for event in ALL]
+    first = json.loads(path.read_text().splitlines()[0])
+    assert first["event"] == "started"
+    assert first["time"] == 12.5
+
+
+def test_a_reader_follows_a_growing_file_and_leaves_a_half_line_for_later(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    reader = EventReader(path)
+    assert list(reader.new()) == []
+    path.write_text('{"time":1,"event":"left","round":1}\n{"time":2,"ev')
+    assert list(reader.new()) == [(1.0, Left(round=1))]
+    assert list(reader.new()) == []
+    with path.open("a") as file:
+        file.write('ent":"left","round":2}\n')
+    assert list(reader.new()) == [(2.0, Left(round=2))]
+
+
+@pytest.mark.parametrize(
+    "line", ["", "[]", "3", '{"event":"left"}', '{"time":1,"event":"dance"}', '{"time":1,"event":"left","round":"x"}']
+)
+def test_unknown_lines_are_no_events(line: str) -> None:
+    assert parse(line) is None
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert parse('{"time":1,"event":"left","round":4,"mood":"good"}') == (1.0, Left(round=4))
+
+
+def test_a_restarted_node_appends(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    for number in (1, 2):
+        log = EventLog(path, quiet=True)
+        log.write(Left(round=number))
+        log.close()
+    assert [event for _, event in EventReader(path).new()] == [Left(round=1), Left(round=2)]
+
+
+def test_people_get_one_line_an_event_and_none_for_training_progress(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    for event in ALL:
+        log.write(event)
+    log.close()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(captured.err.splitlines()) == len(ALL) - 1
+    assert "round 3 committed: loss 2.500, 3 of 4 members in the mean" in captured.err
+    assert "attempt 1" in captured.err
+
+
+def test_quiet_means_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = EventLog(tmp_path / "events.jsonl", quiet=True)
+    log.write(Left(round=1))
+    log.close()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EventFile, match=r"cannot write events to .*--state-dir"):
+        EventLog(tmp_path / "file" / "events.jsonl")
+
+
+def test_lines_for_people() -> None:
+    synced = Synced(round=4, bytes=8_000_000, seconds=1.5, donors=3)
+    assert synced.line() == "state of round 4: 8.00 MB from 3 donors in 1.5 s"
+    idle = ROUND.model_copy(update={"loss": None, "attempt": 0})
+    assert "did not train" in idle.line()
+    assert "attempt" not in idle.line()
