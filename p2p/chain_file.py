@@ -1,0 +1,135 @@
+"""The record chain on disk: one append-only file of signed records, that a crash may tear at its end only.
+
+    header   "swarm records 1\n", then the run's fingerprint (32 bytes)
+    entry    u32 length and u32 CRC-32 of the body (little endian), then the body: msgpack of SignedRecord.to_wire()
+
+What follows the last whole entry that fits the chain is cut off when the file is opened; peers still have it. Memory:
+40 bytes a record. Appends belong to one thread; reads may come from any.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from zlib import crc32
+
+import msgpack
+
+from p2p.errors import SwarmError
+from p2p.protocol.chain import RECORDS_BYTES, InvalidRecord, Tip, genesis_hash
+from p2p.protocol.messages import MAX_MESSAGE_BYTES, BadMessage, SignedRecord, unpack
+
+MAGIC = b"swarm records 1\n"
+_ENTRY = struct.Struct("<II")
+
+
+class ForeignChain(SwarmError):
+    """The file belongs to another run, or is no chain at all."""
+
+
+class ChainFile:
+    """A `p2p.protocol.chain.RecordChain` in a file."""
+
+    def __init__(self, path: Path, fingerprint: bytes) -> None:
+        """Open or create. Raises ForeignChain, OSError."""
+        self.path = path
+        self.torn_bytes = 0
+        """Bytes that were cut off when the file was opened."""
+        header = MAGIC + fingerprint
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._ends = [len(header)]
+        found = os.pread(self._file, len(header), 0)
+        if found != header[: len(found)]:
+            os.close(self._file)
+            remedy = "use another node.state_dir, or move the file away"
+            raise ForeignChain(f"{path} holds the records of another run: {remedy}")
+        if len(found) < len(header):
+            _write(self._file, header, 0)
+            os.ftruncate(self._file, len(header))
+        self._hashes = [genesis_hash(fingerprint)]
+        self._tokens = [0]
+        self._fingerprint = fingerprint
+        self._scan()
+
+    @property
+    def tip(self) -> Tip:
+        return Tip(self._fingerprint, len(self._hashes) - 2, self._hashes[-1], self._tokens[-1])
+
+    def append(self, signed: SignedRecord) -> None:
+        """Add the next record. It outlives a crash of the process at once, one of the machine after some seconds:
+        peers give back what was lost. Raises InvalidRecord, OSError."""
+        tip = self.tip.extended(signed.record)
+        body = bytes(msgpack.packb(signed.to_wire(), use_bin_type=True))
+        start = self._ends[-1]
+        _write(self._file, _ENTRY.pack(len(body), crc32(body)) + body, start)
+        self._take(tip, start + _ENTRY.size + len(body))
+
+    def truncate(self, height: int) -> None:
+        assert -1 <= height <= self.tip.height
+        del self._hashes[height + 2 :], self._tokens[height + 2 :], self._ends[height + 2 :]
+        os.ftruncate(self._file, self._ends[-1])
+
+    def hash_at(self, round: int) -> bytes:
+        assert round >= -1
+        return self._hashes[round + 1]
+
+    def record(self, round: int) -> SignedRecord:
+        assert 0 <= round <= self.tip.height
+        return self._read(round)
+
+    def records(self, start: int, limit: int, max_bytes: int = RECORDS_BYTES) -> tuple[SignedRecord, ...]:
+        assert start >= 0
+        stop = min(start + limit, self.tip.height + 1)
+        while stop - start > 1 and self._ends[stop] - self._ends[start] > max_bytes:
+            stop -= 1
+        return tuple(self._read(round) for round in range(start, stop))
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _take(self, tip: Tip, end: int) -> None:
+        self._hashes.append(tip.head)
+        self._tokens.append(tip.tokens_total)
+        self._ends.append(end)
+
+    def _read(self, round: int) -> SignedRecord:
+        """Raises OSError when the disk gives back other bytes than were written, or the chain was cut meanwhile."""
+        start, end = self._ends[round], self._ends[round + 1]
+        body = _body(os.pread(self._file, end - start, start))
+        if body is None:
+            raise OSError(f"{self.path}: the record of round {round} cannot be read back")
+        return SignedRecord.from_wire(unpack(body, len(body)))
+
+    def _scan(self) -> None:
+        """Take up the whole entries of the file, and cut off the rest."""
+        size = os.fstat(self._file).st_size
+        while (start := self._ends[-1]) < size:
+            head = os.pread(self._file, _ENTRY.size, start)
+            length = _ENTRY.unpack(head)[0] if len(head) == _ENTRY.size else MAX_MESSAGE_BYTES + 1
+            body = _body(os.pread(self._file, _ENTRY.size + length, start)) if length <= MAX_MESSAGE_BYTES else None
+            if body is None:
+                break
+            try:
+                signed = SignedRecord.from_wire(unpack(body))
+                self._take(self.tip.extended(signed.record), start + _ENTRY.size + length)
+            except (BadMessage, InvalidRecord):
+                break
+        self.torn_bytes = size - self._ends[-1]
+        if self.torn_bytes:
+            os.ftruncate(self._file, self._ends[-1])
+
+
+def _body(entry: bytes) -> bytes | None:
+    """The body of a whole entry with the right checksum."""
+    if len(entry) < _ENTRY.size:
+        return None
+    length, checksum = _ENTRY.unpack_from(entry)
+    body = entry[_ENTRY.size :]
+    return body if len(body) == length and crc32(body) == checksum else None
+
+
+def _write(file: int, data: bytes, offset: int) -> None:
+    while data:
+        written = os.pwrite(file, data, offset)
+        data, offset = data[written:], offset + written
