@@ -1,0 +1,306 @@
+"""The books of the butterfly under random schedules: N cores, a network that delays at will, links that break."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2p.protocol.butterfly import MIN_ROOM, Butterfly
+from p2p.protocol.messages import BadMessage, Ballot, Go, Mean, Part
+from p2p.protocol.pieces import Piece, PieceSize
+from tests.p2p.protocol.drafts import draft_of
+from tests.p2p.protocol.records import peer
+
+
+class Swarm:
+    """Cores joined by FIFO links, two a direction as in the real carrier: one for Go, one for pieces."""
+
+    def __init__(self, cores: dict[str, Butterfly], seed: int, *, late: int = 0, breaks: int = 0) -> None:
+        self.cores = cores
+        self.random = random.Random(seed)
+        self.encoding = {name: deque(core.to_encode()) for name, core in cores.items()}
+        self.reducing: dict[str, list[Piece]] = {name: [] for name in cores}
+        self.wire: dict[tuple[str, str, str], deque[Go | Part | Mean]] = {}
+        self.late = set(self.random.sample(sorted(cores), min(late, len(cores) - 1)))
+        self.early: list[tuple[str, str, Go]] = []
+        self.breaks = breaks
+        self.sent: Counter[tuple[str, str, str, int]] = Counter()
+        self.got: dict[str, Counter[tuple[str, int]]] = {name: Counter() for name in cores}
+        self.parts: dict[tuple[str, int], set[str]] = {}
+        self.held: dict[str, int] = dict.fromkeys(cores, 0)
+        self.most_held: dict[str, int] = dict.fromkeys(cores, 0)
+        self.finished: dict[str, list[int]] = {name: [] for name in cores}
+        for name in cores.keys() - self.late:
+            self.after(name)
+
+    def after(self, name: str) -> None:
+        """What a shell does after each event."""
+        core = self.cores[name]
+        for to, go in core.gos():
+            self.wire.setdefault((name, to, "go"), deque()).append(go)
+        self.reducing[name] += core.ready(self.random.randint(1, 3))
+        self.finished[name] += core.finished_spans()
+
+    def step(self) -> bool:
+        """One random event; False when none is left."""
+        events = [("start", name, "") for name in sorted(self.late)]
+        events += [("encode", name, "") for name, pieces in self.encoding.items() if pieces and name not in self.late]
+        events += [("reduce", name, "") for name, pieces in self.reducing.items() if pieces]
+        events += [("deliver", a, f"{b} {kind}") for (a, b, kind), queue in self.wire.items() if queue]
+        pairs = [(a, b) for a in self.cores if a not in self.late for b in self.cores if b != a]
+        sendable = [(a, b) for a, b in pairs if len(self.wire.get((a, b, "piece"), ())) < 3]
+        self.random.shuffle(sendable)
+        for a, b in sendable:
+            message = self.cores[a].message_for(b)
+            if message is not None:
+                self.wire.setdefault((a, b, "piece"), deque()).append(message)
+                self.sent[(a, b, message.KIND, message.start)] += 1
+                return True
+        if not events:
+            return False
+        if self.breaks and self.random.random() < 0.05 and not self.late:
+            self.breaks -= 1
+            self.break_link(*self.random.sample(sorted(self.cores), 2))
+            return True
+        kind, name, rest = self.random.choice(events)
+        if kind == "deliver":
+            self.deliver(name, *rest.split())
+        else:
+            getattr(self, kind)(name)
+        return True
+
+    def start(self, name: str) -> None:
+        self.late.remove(name)
+        for sender, receiver, go in self.early:
+            if receiver == name:
+                self.cores[name].on_go(sender, go)
+        self.after(name)
+
+    def encode(self, name: str) -> None:
+        piece = self.encoding[name].popleft()
+        self.cores[name].encoded(piece)
+        self.note_part(name, name, piece)
+        self.after(name)
+
+    def reduce(self, name: str) -> None:
+        pieces = self.reducing[name]
+        piece = pieces.pop(self.random.randrange(len(pieces)))
+        core = self.cores[name]
+        assert self.parts[(name, piece.start)] == {core.members[rank] for rank in core.contributors}
+        self.held[name] -= (piece.stop - piece.start) * (len(core.contributors) - (core.rank in core.contributors))
+        core.reduced(piece)
+        self.after(name)
+
+    def deliver(self, a: str, b: str, lane: str) -> None:
+        message = self.wire[(a, b, lane)].popleft()
+        core = self.cores[b]
+        if isinstance(message, Go):
+            if b in self.late:
+                self.early.append((a, b, message))
+            else:
+                core.on_go(a, message)
+            return
+        piece = core.expect(a, message)
+        if piece is None:
+            return
+        if self.random.random() < 0.1:  # a repetition on another lane, while the first is still arriving
+            assert core.expect(a, message) is None
+        assert core.arrived(a, message) == piece
+        assert core.arrived(a, message) is None
+        self.got[b][(message.KIND + a, piece.start)] += 1
+        if isinstance(message, Part):
+            self.held[b] += piece.stop - piece.start
+            self.most_held[b] = max(self.most_held[b], self.held[b])
+            self.note_part(b, a, piece)
+        self.after(b)
+
+    def note_part(self, owner: str, contributor: str, piece: Piece) -> None:
+        if self.cores[owner].rank == piece.owner:
+            self.parts.setdefault((owner, piece.start), set()).add(contributor)
+
+    def break_link(self, a: str, b: str) -> None:
+        for one, other in ((a, b), (b, a)):
+            queue = self.wire.get((one, other, "piece"))
+            if queue and not isinstance(queue[0], Go):
+                self.cores[other].expect(one, queue[0])  # it was half received
+            for lane in ("go", "piece"):
+                self.wire.pop((one, other, lane), None)
+        for one, other in ((a, b), (b, a)):
+            self.cores[one].on_link_down(other)
+        for one in (a, b):
+            self.after(one)
+
+
+def swarm_of(weights: list[int], count: int, size: int, seed: int, window: int = 50, **options: int) -> Swarm:
+    block = 4
+    cuts = sorted(random.Random(seed).choices(range(0, count + 1, block), k=len(weights) - 1))
+    draft = draft_of(weights, count, block, spans=[0, *cuts, count])
+    limits = PieceSize(size, size, 1)
+    return Swarm(
+        {name: Butterfly(draft, name, count, block, window, limits) for name in draft.members}, seed, **options
+    )
+
+
+anything = {
+    "weights": st.lists(st.integers(0, 3), min_size=1, max_size=6).filter(any),
+    "count": st.integers(1, 300),
+    "size": st.integers(1, 60),
+    "seed": st.integers(0, 2**32),
+}
+
+
+def check_all_hold_everything(swarm: Swarm) -> None:
+    for name, core in swarm.cores.items():
+        assert core.complete, core.waiting_on()
+        assert core.waiting_on() == ()
+        assert core.values_held == core.cuts[-1].stop
+        assert sorted(swarm.finished[name]) == list(range(len(core.members)))
+        assert set(swarm.got[name].values()) <= {1}
+        others = len(core.contributors) - (core.rank in core.contributors)
+        assert swarm.most_held[name] <= max(50, MIN_ROOM * core.cuts[core.rank].size * others)
+
+
+@given(**anything, late=st.integers(0, 5))
+def test_any_schedule_brings_every_mean_to_every_member_once(
+    weights: list[int], count: int, size: int, seed: int, late: int
+) -> None:
+    swarm = swarm_of(weights, count, size, seed, late=late)
+    while swarm.step():
+        pass
+    check_all_hold_everything(swarm)
+    assert set(swarm.sent.values()) <= {1}
+    core = swarm.cores[peer(0)]
+    expected = sum(
+        len(cut) * (len(weights) - 1 + len(core.contributors) - (cut.owner in core.contributors)) for cut in core.cuts
+    )
+    assert len(swarm.sent) == expected
+
+
+@given(**anything, breaks=st.integers(1, 10))
+def test_broken_links_lose_nothing_and_count_nothing_twice(
+    weights: list[int], count: int, size: int, seed: int, breaks: int
+) -> None:
+    swarm = swarm_of(weights, count, size, seed, breaks=breaks if len(weights) > 1 else 0)
+    while swarm.step():
+        pass
+    check_all_hold_everything(swarm)
+
+
+def test_the_first_mean_leaves_before_the_last_part_has_arrived() -> None:
+    swarm = swarm_of([1, 1, 1], 3000, 10, seed=1, window=100)
+    parts_left, mean_seen = Counter[str](), False
+    while swarm.step() and not mean_seen:
+        parts_left = Counter(kind for _, _, kind, _ in swarm.sent)
+        mean_seen = parts_left["mean"] > 0
+    assert mean_seen
+    assert parts_left["part"] < 3 * 2 * 100 / 2
+
+
+def test_a_member_that_never_starts_holds_the_others_up_but_costs_no_memory() -> None:
+    swarm = swarm_of([1, 1, 1], 3000, 10, seed=1, window=100, late=1)
+    (absent,) = swarm.late
+    swarm.late.clear()
+    swarm.encoding.pop(absent)
+    while swarm.step():
+        pass
+    for name in swarm.cores.keys() - {absent}:
+        assert absent in swarm.cores[name].waiting_on()
+        assert not any(to == absent for _, to, _, _ in swarm.sent)
+        assert swarm.most_held[name] <= 100
+
+
+def test_a_lone_member_needs_no_network() -> None:
+    swarm = swarm_of([7], 100, 8, seed=0)
+    while swarm.step():
+        pass
+    check_all_hold_everything(swarm)
+    assert not swarm.sent
+    assert not swarm.wire
+
+
+def test_a_link_that_breaks_after_the_mean_was_complete_does_not_disturb() -> None:
+    swarm = swarm_of([1, 1], 100, 8, seed=0)
+    while swarm.step():
+        pass
+    swarm.break_link(peer(0), peer(1))
+    before = sum(swarm.sent.values())
+    while swarm.step():
+        pass
+    check_all_hold_everything(swarm)
+    assert sum(swarm.sent.values()) == before  # the new Go says what is held
+
+
+BALLOT = Ballot(round=3, attempt=0, rank=0)
+
+
+def member(weights: list[int], me: int = 0, *, started: bool = True) -> Butterfly:
+    draft = draft_of(weights, 100 * len(weights), 4)
+    core = Butterfly(draft, peer(me), 100 * len(weights), 4, 40, PieceSize(20, 20, 1))
+    if started:
+        list(core.gos())
+    return core
+
+
+def test_hostile_pieces_are_refused_with_the_reason() -> None:
+    core = member([1, 1, 0])
+
+    def refused(name: str, message: Part | Mean, match: str) -> None:
+        with pytest.raises(BadMessage, match=match):
+            core.expect(name, message)
+
+    refused(peer(7), Part(ballot=BALLOT, start=0, stop=20), "no other member")
+    refused(peer(0), Part(ballot=BALLOT, start=0, stop=20), "no other member")
+    refused(peer(2), Part(ballot=BALLOT, start=0, stop=20), "without weight")
+    refused(peer(1), Part(ballot=BALLOT, start=0, stop=40), "no piece of our span")
+    refused(peer(1), Part(ballot=BALLOT, start=4, stop=24), "no piece of our span")
+    refused(peer(1), Part(ballot=BALLOT, start=100, stop=120), "no piece of our span")
+    refused(peer(1), Part(ballot=BALLOT, start=80, stop=100), "without being asked")
+    refused(peer(1), Mean(ballot=BALLOT, start=0, stop=20), "no piece of the sender's span")
+    refused(peer(1), Mean(ballot=BALLOT, start=200, stop=220), "no piece of the sender's span")
+    assert core.expect(peer(1), Part(ballot=BALLOT, start=0, stop=20)) is not None
+    assert core.arrived(peer(1), Part(ballot=BALLOT, start=20, stop=40)) is None
+
+
+def test_nothing_is_taken_before_we_asked() -> None:
+    core = member([1, 1], started=False)
+    with pytest.raises(BadMessage, match="without being asked"):
+        core.expect(peer(1), Part(ballot=BALLOT, start=0, stop=20))
+    with pytest.raises(BadMessage, match="without being asked"):
+        core.expect(peer(1), Mean(ballot=BALLOT, start=100, stop=120))
+
+
+@pytest.mark.parametrize(("room", "parts", "means"), [(6, 0, 0), (0, 6, 0), (0, 0, 6)])
+def test_a_go_for_more_than_there_is_is_refused(room: int, parts: int, means: int) -> None:
+    with pytest.raises(BadMessage, match="more pieces"):
+        member([1, 1]).on_go(peer(1), Go(ballot=BALLOT, room=room, parts=parts, means=means))
+    with pytest.raises(BadMessage, match="no other member"):
+        member([1, 1]).on_go(peer(2), Go(ballot=BALLOT, room=0, parts=0, means=0))
+
+
+def test_a_repeated_go_repeats_nothing() -> None:
+    core = member([1, 1])
+    for piece in core.to_encode():
+        core.encoded(piece)
+    go = Go(ballot=BALLOT, room=2, parts=0, means=0)
+    core.on_go(peer(1), go)
+    assert [core.message_for(peer(1)) for _ in range(3)][1:] == [Part(ballot=BALLOT, start=120, stop=140), None]
+    core.on_go(peer(1), go)
+    assert core.message_for(peer(1)) is None
+
+
+def test_a_go_that_found_no_link_is_due_again() -> None:
+    core = member([1, 1], started=False)
+    assert [name for name, _ in core.gos()] == [peer(1)]
+    assert list(core.gos()) == []
+    core.go_failed(peer(1))
+    assert [name for name, _ in core.gos()] == [peer(1)]
+
+
+def test_link_events_of_strangers_are_ignored() -> None:
+    core = member([1, 1])
+    core.on_link_down(peer(9))
+    assert list(core.gos()) == []
