@@ -1,0 +1,95 @@
+"""The ledger: who may train on which samples, and which are spoken for. Pure functions on `Ledger`.
+
+Invariant kept by `settle`: committed samples, `free` ranges and all `assigned` ranges are disjoint and together are
+exactly [0, cursor). So whatever the history of membership, no sample is committed twice and none is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from p2p.protocol.messages import Assignment, Ledger, Range, Seat
+
+EMPTY = Ledger(cursor=0, free=(), assigned=())
+
+
+class BadClaim(ValueError):
+    """A member claims samples that were not its own."""
+
+
+def merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
+    """The same samples as sorted, maximal ranges."""
+    result: list[Range] = []
+    for start, stop in sorted(ranges):
+        if start >= stop:
+            continue
+        if result and start <= result[-1][1]:
+            result[-1] = (result[-1][0], max(stop, result[-1][1]))
+        else:
+            result.append((start, stop))
+    return tuple(result)
+
+
+def subtract(whole: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...]:
+    """The samples of `whole` that are not in `taken`."""
+    holes = merged(taken)
+    result: list[Range] = []
+    for start, stop in merged(whole):
+        for hole_start, hole_stop in holes:
+            if hole_stop <= start or hole_start >= stop:
+                continue
+            if start < hole_start:
+                result.append((start, hole_start))
+            start = hole_stop
+        if start < stop:
+            result.append((start, stop))
+    return tuple(result)
+
+
+def size(ranges: Iterable[Range]) -> int:
+    """Number of samples in disjoint ranges."""
+    return sum(stop - start for start, stop in ranges)
+
+
+def take(ranges: Sequence[Range], count: int) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
+    """The first `count` samples of `ranges` (fewer if there are no more), and the rest."""
+    taken: list[Range] = []
+    rest: list[Range] = []
+    for start, stop in ranges:
+        middle = min(stop, start + count)
+        if start < middle:
+            taken.append((start, middle))
+        if middle < stop:
+            rest.append((middle, stop))
+        count -= middle - start
+    return tuple(taken), tuple(rest)
+
+
+def assigned_to(ledger: Ledger, peer: str) -> tuple[Range, ...]:
+    """The ranges that `peer` may train on."""
+    return next((assignment.ranges for assignment in ledger.assigned if assignment.peer == peer), ())
+
+
+def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
+    """The ledger after a round with these seats, who are also the next view and get `quota` samples each.
+
+    What the seats used is committed; all else that was assigned (also to members who are gone) returns to the pool
+    and is handed out first. Raises BadClaim if a seat used samples that were not assigned to it, or one twice.
+    """
+    for seat in seats:
+        mine = assigned_to(ledger, seat.peer)
+        if size(seat.used) != size(merged(seat.used)) or subtract(seat.used, mine):
+            raise BadClaim(f"{seat.peer} claims samples that were not assigned to it")
+    outstanding = [span for assignment in ledger.assigned for span in assignment.ranges]
+    used = [span for seat in seats for span in seat.used]
+    pool = merged((*ledger.free, *subtract(outstanding, used)))
+    cursor = ledger.cursor
+    assigned: list[Assignment] = []
+    for seat in seats:
+        ranges, pool = take(pool, quota)
+        missing = quota - size(ranges)
+        if missing:
+            ranges = merged((*ranges, (cursor, cursor + missing)))
+            cursor += missing
+        assigned.append(Assignment(peer=seat.peer, ranges=ranges))
+    return Ledger(cursor=cursor, free=pool, assigned=tuple(assigned))

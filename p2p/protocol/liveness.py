@@ -1,0 +1,107 @@
+"""Who is alive: links, ages of last words, and what the others say. Pure; time comes in as `now` in seconds.
+
+A peer is *suspect* when its link is lost and a redial failed, or when it was silent for `silence` seconds. It is *dead*
+when it is suspect here and no live peer has said since that it still hears it. Ages are differences on one clock; no
+clock reading of another machine is ever compared with ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+HEARTBEAT_SECONDS = 2.0
+SILENCE_SECONDS = 6.0
+WITNESS_SECONDS = 3.0
+"""How long a suspect's fate waits for the word of a peer who has not spoken since the suspicion began."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    heard: float
+    linked: bool = False
+    unreachable_since: float | None = None
+    left: bool = False
+    reported: float = 0.0
+    silent: Mapping[str, float] = field(default_factory=dict)
+
+
+class Liveness:
+    """What this node knows of who is alive. `me` is always alive."""
+
+    def __init__(self, me: str, silence: float = SILENCE_SECONDS) -> None:
+        self.me = me
+        self.silence = silence
+        self._peers: dict[str, _Peer] = {}
+
+    def _peer(self, peer: str, now: float) -> _Peer:
+        return self._peers.setdefault(peer, _Peer(heard=now))
+
+    def linked(self, peer: str, now: float) -> None:
+        """A link came up: a fresh start, also for a peer that had left."""
+        self._peers[peer] = _Peer(heard=now, linked=True)
+
+    def unlinked(self, peer: str, now: float) -> None:
+        """The link was lost; a redial is on its way, so nothing is concluded yet."""
+        self._peer(peer, now).linked = False
+
+    def unreachable(self, peer: str, now: float) -> None:
+        """The redial failed too."""
+        entry = self._peer(peer, now)
+        if not entry.linked and entry.unreachable_since is None:
+            entry.unreachable_since = now
+
+    def heard(self, peer: str, silent: Iterable[tuple[str, float]], now: float) -> None:
+        """A heartbeat of `peer` came, with its list of peers that it misses."""
+        entry = self._peer(peer, now)
+        entry.heard = entry.reported = now
+        entry.silent = dict(silent)
+
+    def left(self, peer: str, now: float) -> None:
+        """`peer` said that it leaves: dead by its own word."""
+        self._peer(peer, now).left = True
+
+    def forget(self, peer: str) -> None:
+        """Drop what is known of a peer that is gone for good."""
+        self._peers.pop(peer, None)
+
+    def suspect_since(self, peer: str, now: float) -> float | None:
+        """When the suspicion of `peer` began; None if it is not suspect."""
+        entry = self._peers.get(peer)
+        if entry is None:
+            return 0.0
+        if entry.unreachable_since is not None:
+            return entry.unreachable_since
+        return entry.heard + self.silence if now - entry.heard > self.silence else None
+
+    def alive(self, peer: str, now: float) -> bool:
+        """Whether `peer` counts as alive: not suspect, or vouched for by somebody who is not suspect."""
+        if peer == self.me:
+            return True
+        entry = self._peers.get(peer)
+        if entry is None or entry.left:
+            return False
+        since = self.suspect_since(peer, now)
+        if since is None:
+            return True
+        return any(self._vouches(other, peer, since, now) for other in self._peers)
+
+    def _vouches(self, other: str, peer: str, since: float, now: float) -> bool:
+        entry = self._peers[other]
+        if other == peer or entry.left or self.suspect_since(other, now) is not None:
+            return False
+        if entry.reported < since:
+            return entry.linked and now - since < WITNESS_SECONDS
+        return peer not in entry.silent
+
+    def silent(self, now: float) -> tuple[tuple[str, float], ...]:
+        """Peers that we miss, with the age of their last word: what our heartbeat tells the others."""
+        return tuple(
+            (peer, max(0.0, now - entry.heard))
+            for peer, entry in sorted(self._peers.items())
+            if not entry.left and (entry.unreachable_since is not None or now - entry.heard > self.silence / 2)
+        )
+
+    def peers(self) -> tuple[str, ...]:
+        """All peers that were ever linked and not forgotten."""
+        return tuple(self._peers)

@@ -1,0 +1,117 @@
+"""The committed round in virtual time: whoever dies at whatever message, the survivors commit the same record."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from p2p.protocol.messages import Message
+from tests.sim.virtual_swarm import RULES, Node, VirtualSwarm
+
+ROUND_MESSAGES = 110
+"""More than the messages of one round of four members."""
+
+
+def founded(nodes: int, seed: int = 0, train_seconds: float = 1.0) -> VirtualSwarm:
+    """A swarm that has founded its run with all nodes and committed round 1; from then on any number may go on."""
+    swarm = VirtualSwarm(nodes, seed, replace(RULES, min_peers=nodes), train_seconds)
+    swarm.run_rounds(1)
+    for node in swarm.nodes:
+        node.core.board.rules = replace(RULES, min_peers=1)
+    return swarm
+
+
+def strike_at(swarm: VirtualSwarm, number: int, strike: str, victims: tuple[int, ...]) -> float:
+    """Kill or freeze the victims when message `number` from now is sent; seconds until the survivors commit."""
+    start = swarm.messages_sent
+    struck: list[float] = []
+
+    def on_send(count: int, sender: Node, to: str, message: Message) -> None:
+        if count - start == number:
+            for victim in victims:
+                getattr(swarm, strike)(swarm.nodes[victim])
+            struck.append(swarm.now)
+
+    swarm.on_send = on_send
+    swarm.run(lambda: bool(struck), limit=60)
+    height = max(len(node.history) for node in swarm.live())
+    swarm.run_rounds(height, limit=60)
+    took = swarm.now - struck[0]
+    swarm.run_rounds(height + 1, limit=60)
+    swarm.check()
+    return took
+
+
+def test_founders_form_one_view_and_commit_rounds() -> None:
+    swarm = VirtualSwarm(5, rules=replace(RULES, min_peers=5))
+    swarm.run_rounds(4)
+    swarm.check()
+    history = swarm.nodes[0].history
+    assert [record.weights for record in history[:2]] == [(0,) * 5, (80,) * 5]
+    assert len({node.root for node in swarm.nodes}) == 1
+
+
+def test_a_run_waits_for_min_peers() -> None:
+    swarm = VirtualSwarm(2, rules=replace(RULES, min_peers=3))
+    swarm.run(lambda: swarm.now > 30, limit=60)
+    assert all(node.core.board.head.height == -1 for node in swarm.nodes)
+    swarm.add()
+    swarm.run_rounds(1)
+    swarm.check()
+
+
+def test_a_newcomer_has_weight_zero_in_its_first_round_and_full_weight_in_the_next() -> None:
+    swarm = founded(3)
+    newcomer = swarm.add(founding=False)
+    swarm.run(lambda: len(newcomer.history) > 4, limit=60)
+    swarm.check()
+    weights = [seat.tokens for record in newcomer.history for seat in record.seats if seat.peer == newcomer.peer]
+    assert weights[:3] == [0, 80, 80]
+
+
+def test_a_member_that_leaves_is_not_waited_for() -> None:
+    swarm = founded(4)
+    height = swarm.nodes[1].core.board.head.height
+    swarm.leave(swarm.nodes[0])
+    swarm.run_rounds(height + 1, limit=10)
+    swarm.check()
+    assert swarm.nodes[0].peer not in swarm.nodes[1].history[-1].members
+
+
+@pytest.mark.parametrize("victim", range(3))
+def test_three_members_survive_a_kill_at_every_message_of_a_round(victim: int) -> None:
+    for number in range(1, ROUND_MESSAGES):
+        assert strike_at(founded(3), number, "kill", (victim,)) < 15
+
+
+@pytest.mark.parametrize("victim", range(4))
+def test_four_members_survive_a_kill_at_any_message(victim: int) -> None:
+    for number in range(1 + victim, ROUND_MESSAGES, 4):
+        assert strike_at(founded(4, seed=victim), number, "kill", (victim,)) < 15
+
+
+@pytest.mark.parametrize("victims", list(itertools.combinations(range(4), 2)))
+def test_two_of_four_members_die_at_once(victims: tuple[int, int]) -> None:
+    for number in range(1 + sum(victims), ROUND_MESSAGES, 9):
+        assert strike_at(founded(4, seed=sum(victims)), number, "kill", victims) < 15
+
+
+@pytest.mark.parametrize("victim", range(3))
+def test_a_frozen_member_is_dropped_after_its_silence(victim: int) -> None:
+    for number in range(1 + victim, ROUND_MESSAGES, 11):
+        assert strike_at(founded(3), number, "freeze", (victim,)) < 15
+
+
+def test_a_woken_member_catches_up() -> None:
+    swarm = founded(3)
+    sleeper = swarm.nodes[2]
+    swarm.freeze(sleeper)
+    height = swarm.nodes[0].core.board.head.height
+    swarm.run_rounds(height + 2)
+    sleeper.frozen = False
+    swarm._tick(sleeper)
+    swarm.run(lambda: sleeper.core.board.head.height == swarm.nodes[0].core.board.head.height > height + 3, limit=60)
+    swarm.check()
+    assert sleeper.root == swarm.nodes[0].root

@@ -1,0 +1,260 @@
+"""A swarm of `RoundCore`s in virtual time: seeded latencies, kills, silences and late joins; no socket, no sleep."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from p2p.protocol import ledger
+from p2p.protocol.chain import record_hash
+from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
+from p2p.protocol.messages import Message, Record, decode, encode
+from p2p.protocol.plan import Head, Rules
+from p2p.protocol.round import RoundCore
+
+RULES = Rules(fingerprint=b"f" * 32, count=10_000, codec="int8", block=1024, quota=8, min_peers=1)
+GENESIS_ROOT = hashlib.sha256(b"genesis").digest()
+
+
+def peer_name(index: int) -> str:
+    return f"12D3KooW{index:044d}"
+
+
+def sign(peer: str, digest: bytes) -> bytes:
+    return hashlib.sha512(peer.encode() + digest).digest()
+
+
+def verify(peer: str, digest: bytes, signature: bytes) -> bool:
+    return sign(peer, digest) == signature
+
+
+def reduced_digests(draft: Record) -> tuple[bytes, ...]:
+    """What any reduce of these seats gives: depends on contributors and spans, not on the attempt."""
+    text = repr((draft.round, draft.seats, draft.spans)).encode()
+    return tuple(hashlib.sha256(text + bytes([rank])).digest() for rank in range(len(draft.seats)))
+
+
+def next_root(root: bytes, record: Record) -> bytes:
+    return hashlib.sha256(root + record_hash(record)).digest() if record.steps else root
+
+
+@dataclass
+class Node:
+    index: int
+    core: RoundCore
+    running: bool = True
+    frozen: bool = False
+    root: bytes = GENESIS_ROOT
+    history: list[Record] = field(default_factory=list)
+    draft: Record | None = None
+    got: set[tuple[str, tuple[int, int, int]]] = field(default_factory=set)
+    epoch: int = 0
+    leaving: bool = False
+    notes: list[Note] = field(default_factory=list)
+
+    @property
+    def peer(self) -> str:
+        return self.core.me
+
+
+class VirtualSwarm:
+    """Runs the cores against each other. `on_send` may kill nodes at a chosen message: see `messages_sent`."""
+
+    def __init__(self, nodes: int, seed: int = 0, rules: Rules = RULES, train_seconds: float = 5.0) -> None:
+        self.rules = rules
+        self.random = random.Random(seed)
+        self.train_seconds = train_seconds
+        self.now = 0.0
+        self.messages_sent = 0
+        self.on_send: Callable[[int, Node, str, Message], None] = lambda number, sender, to, message: None
+        self.nodes: list[Node] = []
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._arrival: dict[tuple[str, str], float] = {}
+        for _ in range(nodes):
+            self.add()
+
+    # --- nodes ---
+
+    def add(self, founding: bool = True) -> Node:
+        peer = peer_name(len(self.nodes))
+        core = RoundCore(peer, self.rules, lambda digest: sign(peer, digest), verify, self.now)
+        node = Node(len(self.nodes), core)
+        others = [other for other in self.nodes if other.running]
+        self.nodes.append(node)
+        for other in others:
+            self._do(node, lambda node=node, other=other: node.core.on_link_up(other.peer, self.now))
+            self._do(other, lambda node=node, other=other: other.core.on_link_up(node.peer, self.now))
+        self._tick(node)
+        if founding:
+            self.at(0.01, lambda: self._synced(node, Head(self.rules.fingerprint), GENESIS_ROOT))
+        else:
+            self._sync(node)
+        return node
+
+    def live(self) -> list[Node]:
+        return [node for node in self.nodes if node.running and not node.frozen]
+
+    def kill(self, node: Node) -> None:
+        """SIGKILL: its links close, redials are refused."""
+        node.running = False
+        for other in self.live():
+            self.at(0.005, lambda other=other: self._do(other, lambda: other.core.on_link_down(node.peer, self.now)))
+            self.at(0.01, lambda other=other: self._do(other, lambda: other.core.on_unreachable(node.peer, self.now)))
+
+    def freeze(self, node: Node) -> None:
+        """SIGSTOP: silence, with open links."""
+        node.frozen = True
+
+    def leave(self, node: Node) -> None:
+        node.leaving = True
+        self._do(node, lambda: node.core.leave(self.now))
+        node.running = False
+
+    # --- time ---
+
+    def at(self, delay: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._queue, (self.now + delay, next(self._order), action))
+
+    def run(self, until: Callable[[], bool], limit: float) -> None:
+        """Advance until the condition holds; fails after `limit` virtual seconds."""
+        deadline = self.now + limit
+        while not until():
+            assert self._queue, "nothing is left to happen"
+            self.now, _, action = heapq.heappop(self._queue)
+            assert self.now <= deadline, f"not within {limit} s: {self.story()}"
+            action()
+
+    def run_rounds(self, height: int, limit: float = 120.0) -> None:
+        """Until every live node has applied the record `height`."""
+        self.run(lambda: all(node.core.board.head.height >= height for node in self.live()), limit)
+
+    def story(self) -> str:
+        lines = [
+            f"{node.index}: height {node.core.board.head.height} {node.core.board.statuses[node.peer].phase} "
+            f"promised {node.core.participant.promised} notes {[(n.event, n.fields) for n in node.notes[-4:]]}"
+            for node in self.nodes
+        ]
+        return f"t={self.now:.2f}\n" + "\n".join(lines)
+
+    def _tick(self, node: Node) -> None:
+        if node.running:
+            self._do(node, lambda: node.core.on_tick(self.now))
+            self.at(0.25, lambda: self._tick(node))
+
+    # --- the shell that each core would have ---
+
+    def _do(self, node: Node, step: Callable[[], list[Effect]]) -> None:
+        if not node.running or node.frozen:
+            return
+        for effect in step():
+            self._carry_out(node, effect)
+
+    def _carry_out(self, node: Node, effect: Effect) -> None:
+        match effect:
+            case Send(to, message):
+                for other in self.nodes:
+                    if other is not node and to in (None, other.peer):
+                        self._send(node, other, message)
+            case StartReduce(draft):
+                node.draft = draft
+                for peer in draft.members:
+                    other = next(other for other in self.nodes if other.peer == peer)
+                    self._deliver(node, other, lambda other=other: self._data(other, node.peer, draft))
+            case CancelReduce():
+                node.draft = None
+            case Apply(signed):
+                node.draft = None
+                node.history.append(signed.record)
+                node.root = next_root(node.root, signed.record)
+                self._later(node, 0.02, lambda: self._applied(node))
+            case Behind():
+                self._sync(node)
+            case Note():
+                node.notes.append(effect)
+
+    def _send(self, sender: Node, receiver: Node, message: Message) -> None:
+        if not sender.running:
+            return
+        self.messages_sent += 1
+        self.on_send(self.messages_sent, sender, receiver.peer, message)
+        if not sender.running:
+            return
+        wire = encode(message)
+        self._deliver(
+            sender,
+            receiver,
+            lambda: self._do(receiver, lambda: receiver.core.on_message(sender.peer, decode(wire), self.now)),
+        )
+
+    def _deliver(self, sender: Node, receiver: Node, action: Callable[[], None]) -> None:
+        """In order on each link, after a random latency; what a sender sent before it died still arrives."""
+        pair = (sender.peer, receiver.peer)
+        when = max(self.now + self.random.uniform(0.001, 0.05), self._arrival.get(pair, 0.0))
+        self._arrival[pair] = when
+        self.at(when - self.now, action)
+
+    def _data(self, node: Node, sender: str, draft: Record) -> None:
+        node.got.add((sender, draft.ballot.key()))
+        self._try_finish(node)
+        self.at(0.0, lambda: self._try_finish(node))
+
+    def _try_finish(self, node: Node) -> None:
+        draft = node.draft
+        if draft is None or any((peer, draft.ballot.key()) not in node.got for peer in draft.members):
+            return
+        node.draft = None
+        self._do(node, lambda: node.core.on_reduced(draft.ballot, reduced_digests(draft), self.now))
+
+    def _later(self, node: Node, delay: float, action: Callable[[], None]) -> None:
+        """An action of the node's own, void if it has synced to something else meanwhile."""
+        node.epoch += 1
+        epoch = node.epoch
+        self.at(delay, lambda: action() if node.epoch == epoch and node.running and not node.frozen else None)
+
+    def _applied(self, node: Node) -> None:
+        self._do(node, lambda: node.core.on_applied(node.root, self.now))
+        self._later(node, self.train_seconds * self.random.uniform(0.8, 1.2), lambda: self._trained(node))
+
+    def _trained(self, node: Node) -> None:
+        used = ledger.assigned_to(node.core.board.head.ledger, node.peer)
+        self._do(node, lambda: node.core.on_ready(ledger.size(used) * 10, used, self.now))
+
+    def _synced(self, node: Node, head: Head, root: bytes) -> None:
+        node.root = root
+        self._do(node, lambda: node.core.on_synced(head, root, self.now))
+        if node.core.board.head.height == head.height:
+            self._do(node, lambda: node.core.on_ready(0, (), self.now))
+
+    def _sync(self, node: Node) -> None:
+        """State transfer, as an oracle: after a while the node holds what the most advanced live member holds."""
+        node.draft = None
+        self._later(node, 0.5, lambda: self._fetched(node))
+
+    def _fetched(self, node: Node) -> None:
+        donors = [other for other in self.live() if other is not node and other.core._holds_state]
+        if not donors:
+            self._sync(node)
+            return
+        best = max(donors, key=lambda other: other.core.board.head.tokens_total)
+        node.history = list(best.history)
+        self._synced(node, best.core.board.head, best.root)
+
+    # --- what must always hold ---
+
+    def check(self) -> None:
+        """One record a round, one state a record, and a ledger in which no sample is committed twice or lost."""
+        longest = max((node.history for node in self.nodes), key=len)
+        for node in self.nodes:
+            assert [record_hash(r) for r in node.history] == [record_hash(r) for r in longest[: len(node.history)]]
+        committed: list[tuple[int, int]] = []
+        for record in longest:
+            committed += [span for seat in record.seats for span in seat.used]
+            outstanding = [span for assignment in record.ledger.assigned for span in assignment.ranges]
+            everything = [*committed, *record.ledger.free, *outstanding]
+            assert ledger.size(everything) == record.ledger.cursor
+            assert ledger.merged(everything) == ((0, record.ledger.cursor),) if record.ledger.cursor else not everything
