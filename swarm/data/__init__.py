@@ -1,0 +1,1 @@
+"""Text, tokens, and which window of them a global sample index means."""

@@ -1,0 +1,1 @@
+"""The language model: a compact Llama, its named sizes, and the parameters every founder starts from."""

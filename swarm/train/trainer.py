@@ -1,0 +1,184 @@
+"""Inner training: what a node does alone between two rounds.
+
+Shape suffixes: P values of the flat vector, B samples of a batch, L sequence length.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from ops.layout import FlatLayout
+from swarm.data.embedded import Dataset
+from swarm.data.samples import Samples, evaluation_starts, windows
+from swarm.model.initial import initial_theta
+from swarm.model.sizes import ModelConfig
+from swarm.train.group import LocalGroup, layout_of, load_flat, local_shard, store_flat
+from swarm.train.schedule import warmed_up
+
+
+@dataclass(frozen=True, slots=True)
+class InnerConfig:
+    """How a node trains between rounds; the same for every node of a run."""
+
+    sequence_length: int = 128
+    batch_size: int = 8
+    learning_rate: float = 3e-3
+    warmup_steps: int = 20
+    weight_decay: float = 0.1
+    grad_clip: float = 1.0  # 0: no limit
+    betas: tuple[float, float] = (0.9, 0.95)
+    held_out_tokens: int = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What came of some inner steps.
+
+    loss: mean over the steps taken, nats per token, NaN if none was; tokens: trained on; samples: drawn from the
+    iterator, those of skipped steps too; steps: optimizer steps taken; skipped: steps left out because their loss or
+    gradient was not finite; finite: False if the parameters hold a NaN or an Inf, so that nothing may be contributed.
+    """
+
+    loss: float
+    tokens: int
+    samples: int
+    steps: int
+    seconds: float
+    skipped: int
+    finite: bool
+
+
+def _ignore(_step: int, _loss: float) -> None:
+    """For callers that want no progress."""
+
+
+class InnerTrainer:
+    """One node's model, its AdamW and its data, as one FSDP2 group.
+
+    Not thread-safe; may be used from any one thread at a time, not only the one that made it. AdamW's moments persist
+    over rounds: load_flat replaces the parameters and nothing else (DiLoCo, arXiv:2311.08105).
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        inner: InnerConfig,
+        data: Dataset,
+        group: LocalGroup,
+        *,
+        data_seed: int = 0,
+        threads: int = 1,
+    ) -> None:
+        assert data.vocabulary <= model.vocab, f"the tokens do not fit the vocabulary of {model.name}"
+        self.config, self.inner, self.group, self.threads = model, inner, group, threads
+        self._use_threads()
+        self.samples = Samples(data.train_N, inner.sequence_length, data_seed)
+        starts_B = evaluation_starts(data.held_out_N.size, inner.sequence_length, inner.held_out_tokens)
+        self._held_out = windows(data.held_out_N, starts_B, inner.sequence_length)
+        self.model = group.sharded_model(model)
+        self.layout: FlatLayout = layout_of(self.model)
+        self._parameters = list(self.model.parameters())
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=inner.learning_rate, betas=inner.betas, weight_decay=inner.weight_decay, fused=True
+        )
+        self.steps_taken = 0
+
+    def initial(self, seed: int) -> NDArray[np.float32]:
+        """theta_0 of a run, the same bits on every founder. It is not loaded."""
+        return initial_theta(self.layout, self.config, seed)
+
+    def load_flat(self, theta_P: NDArray[np.float32]) -> None:
+        """Set the parameters; theta_P is only read."""
+        load_flat(self.model, self.layout, self.group, theta_P)
+
+    def store_flat(self, out_P: NDArray[np.float32]) -> None:
+        """Copy the parameters into out_P."""
+        store_flat(self.model, self.layout, self.group, out_P)
+
+    def train(
+        self,
+        samples: Iterator[int],
+        steps: int,
+        should_stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[int, float], None] = _ignore,
+    ) -> TrainResult:
+        """Take up to `steps` AdamW steps on the samples with these global indices.
+
+        Ends early when should_stop() says so (asked before each step, before its samples are drawn) or the samples run
+        out; the last batch may be short. on_step(step, loss) follows each step that was taken.
+        """
+        self._use_threads()
+        began = time.perf_counter()
+        losses: list[float] = []
+        tokens = drawn = skipped = 0
+        for step in range(steps):
+            if should_stop():
+                break
+            indices = list(islice(samples, self.inner.batch_size))
+            if not indices:
+                break
+            drawn += len(indices)
+            loss = self._step(indices)
+            if loss is None:
+                skipped += 1
+                continue
+            tokens += len(indices) * self.inner.sequence_length
+            losses.append(loss)
+            on_step(step, loss)
+        mean = sum(losses) / len(losses) if losses else math.nan
+        seconds = time.perf_counter() - began
+        return TrainResult(mean, tokens, drawn, len(losses), seconds, skipped, self._finite())
+
+    def evaluate(self) -> float:
+        """Held-out loss in nats per token (bytes), over a fixed set of windows."""
+        self._use_threads()
+        inputs_BL, targets_BL = self._held_out
+        total = 0.0
+        with torch.no_grad():
+            for start in range(0, len(inputs_BL), self.inner.batch_size):
+                rows = slice(start, start + self.inner.batch_size)
+                total += float(self._loss(inputs_BL[rows], targets_BL[rows])) * len(inputs_BL[rows])
+        for module in (*self.model.layers, self.model):
+            module.reshard()  # a forward without a backward leaves the root gathered, and its copy would go stale
+        return total / len(inputs_BL)
+
+    def _step(self, indices: list[int]) -> float | None:
+        """One optimizer step and its loss, or None if loss or gradient were not finite: then nothing has changed."""
+        loss = self._loss(*self.samples.batch(indices))
+        torch.autograd.backward(loss)
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.inner.grad_clip or math.inf)
+        assert isinstance(norm, DTensor)  # the norm over all ranks, not yet summed
+        value = float(loss.detach())
+        sane = math.isfinite(value) and math.isfinite(float(norm.full_tensor()))
+        if sane:
+            for settings in self._optimizer.param_groups:
+                settings["lr"] = warmed_up(self.steps_taken, self.inner.warmup_steps, self.inner.learning_rate)
+            self._optimizer.step()
+            self.steps_taken += 1
+        self._optimizer.zero_grad(set_to_none=True)
+        return value if sane else None
+
+    def _loss(self, inputs_BL: NDArray[np.int64], targets_BL: NDArray[np.int64]) -> Tensor:
+        """Mean cross-entropy in fp32, whatever the model computes in."""
+        inputs = torch.from_numpy(inputs_BL).to(self.group.device)
+        targets = torch.from_numpy(targets_BL).to(self.group.device)
+        return F.cross_entropy(self.model(inputs).float().flatten(0, 1), targets.flatten())
+
+    def _finite(self) -> bool:
+        return all(bool(local_shard(parameter).isfinite().all()) for parameter in self._parameters)
+
+    def _use_threads(self) -> None:
+        """OpenMP's setting belongs to the calling thread: the thread that trains has to set it."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
