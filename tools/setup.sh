@@ -44,9 +44,9 @@ require_system_packages() {
     [ -n "$missing" ] || return 0
     say "fastecdsa, which libp2p needs, is built from source here; missing for that: $missing"
     if [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ] && command -v apt-get >/dev/null; then
-        say "installing: apt-get install -y $missing"
+        say "installing: apt-get install -y --no-install-recommends $missing"
         # shellcheck disable=SC2086  # a list of words
-        { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q $missing; } >&2
+        { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing; } >&2
         missing=$(missing_packages)
         [ -z "$missing" ] || fail "still missing after apt-get: $missing (for a Python not from Debian, install its headers with it)"
     else
