@@ -368,26 +368,12 @@ class NotAvailable(Message):
     reason: Reason
 
 
-MESSAGES: dict[str, type[Message]] = {
-    cls.KIND: cls
-    for cls in (
-        Status,
-        Prepare,
-        Voted,
-        Plan,
-        Commit,
-        Go,
-        Part,
-        Mean,
-        GetRecords,
-        Records,
-        GetManifest,
-        Manifest,
-        GetChunk,
-        Chunk,
-    )
-    + (GetMean, MeanSlice, NotAvailable)
-}
+_KINDS: tuple[type[Message], ...] = (
+    *(Status, Prepare, Voted, Plan, Commit),
+    *(Go, Part, Mean),
+    *(GetRecords, Records, GetManifest, Manifest, GetChunk, Chunk, GetMean, MeanSlice, NotAvailable),
+)
+MESSAGES: dict[str, type[Message]] = {cls.KIND: cls for cls in _KINDS}
 
 
 def encode(message: Message) -> bytes:

@@ -1,0 +1,86 @@
+"""Who counts as alive: links, silences, and the word of others."""
+
+from __future__ import annotations
+
+from p2p.protocol.liveness import SILENCE_SECONDS, WITNESS_SECONDS, Liveness
+
+
+def trio(now: float = 0.0) -> Liveness:
+    """We are `a`; `b` and `c` have links to us and have just spoken."""
+    liveness = Liveness("a")
+    for peer in "bc":
+        liveness.linked(peer, now)
+        liveness.heard(peer, (), now)
+    return liveness
+
+
+def test_we_are_alive_and_strangers_are_not() -> None:
+    liveness = Liveness("a")
+    assert liveness.alive("a", 0)
+    assert not liveness.alive("b", 0)
+    assert liveness.peers() == ()
+
+
+def test_a_lost_link_alone_is_no_death() -> None:
+    liveness = trio()
+    liveness.unlinked("b", 1.0)
+    assert liveness.alive("b", 1.0)
+    assert liveness.suspect_since("b", 1.0) is None
+
+
+def test_lost_link_and_refused_redial_is_death_once_the_others_agree() -> None:
+    liveness = trio()
+    liveness.unlinked("b", 1.0)
+    liveness.unreachable("b", 1.1)
+    assert liveness.alive("b", 1.2), "c has not spoken since the suspicion began"
+    liveness.heard("c", [("b", 0.1)], 1.3)
+    assert not liveness.alive("b", 1.3)
+
+
+def test_a_peer_that_others_still_hear_is_alive_for_us_too() -> None:
+    liveness = trio()
+    liveness.unlinked("b", 1.0)
+    liveness.unreachable("b", 1.1)
+    liveness.heard("c", (), 5.0)
+    assert liveness.alive("b", 5.0)
+
+
+def test_we_do_not_wait_for_the_word_of_a_witness_for_ever() -> None:
+    liveness = trio()
+    liveness.unlinked("b", 1.0)
+    liveness.unreachable("b", 1.0)
+    assert not liveness.alive("b", 1.0 + WITNESS_SECONDS)
+
+
+def test_silence_is_death_and_is_told_to_others_before() -> None:
+    liveness = trio()
+    half, whole = SILENCE_SECONDS / 2 + 0.1, SILENCE_SECONDS + 0.1
+    assert liveness.silent(half) == (("b", half), ("c", half))
+    assert liveness.alive("b", half)
+    liveness.heard("c", [("b", whole)], whole)
+    assert not liveness.alive("b", whole)
+    assert liveness.alive("c", whole)
+
+
+def test_leaving_is_death_by_ones_own_word_and_a_new_link_is_a_new_life() -> None:
+    liveness = trio()
+    liveness.left("b", 1.0)
+    assert not liveness.alive("b", 1.0)
+    assert liveness.silent(10.0) == (("c", 10.0),)
+    liveness.linked("b", 2.0)
+    assert liveness.alive("b", 2.0)
+
+
+def test_a_forgotten_peer_is_a_stranger() -> None:
+    liveness = trio()
+    liveness.forget("b")
+    assert liveness.peers() == ("c",)
+    assert not liveness.alive("b", 0.0)
+
+
+def test_those_who_leave_or_are_suspect_themselves_vouch_for_nobody() -> None:
+    liveness = trio()
+    liveness.unlinked("b", 1.0)
+    liveness.unreachable("b", 1.0)
+    liveness.left("c", 1.0)
+    assert not liveness.alive("b", 1.0)
