@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from swarm.config import RunConfig
+from swarm.train.build import build_trainer, inner_config
+from swarm.train.group import LocalGroup
+
+
+def test_every_inner_setting_comes_from_the_run() -> None:
+    run = RunConfig(
+        sequence_length=32, batch_size=3, inner_lr=0.5, warmup_steps=7, weight_decay=0.25, grad_clip=0.125, seed=11
+    )
+    inner = inner_config(run)
+    assert (inner.sequence_length, inner.batch_size, inner.learning_rate) == (32, 3, 0.5)
+    assert (inner.warmup_steps, inner.weight_decay, inner.grad_clip) == (7, 0.25, 0.125)
+
+
+def test_the_trainer_of_a_run_has_its_model_and_order_of_samples() -> None:
+    with LocalGroup() as group:
+        trainer = build_trainer(RunConfig(seed=11), group, threads=1)
+    assert trainer.config.name == "demo"
+    assert trainer.samples.seed == 11
+    assert trainer.layout.count == 820_352

@@ -1,0 +1,224 @@
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from swarm.data.embedded import Dataset
+from swarm.model.llama import Llama
+from swarm.model.sizes import SIZES, ModelConfig
+from swarm.train.group import LocalGroup
+from swarm.train.schedule import warmed_up
+from swarm.train.trainer import InnerConfig, InnerTrainer
+
+TINY = ModelConfig("tiny", dim=32, layers=2, heads=4, kv_heads=2, ffn=48, vocab=256, tied=True)
+INNER = InnerConfig(sequence_length=16, batch_size=4, learning_rate=1e-2, warmup_steps=5, held_out_tokens=512)
+_TEXT_N = np.frombuffer((b"the quick brown fox jumps over the lazy dog; " * 200)[:8000], dtype=np.uint8)
+DATA = Dataset(_TEXT_N[:7000], _TEXT_N[7000:], vocabulary=256, digest=bytes(32))
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def group() -> Iterator[LocalGroup]:
+    with LocalGroup() as formed:
+        yield formed
+
+
+def trainer(group: LocalGroup, inner: InnerConfig = INNER, model: ModelConfig = TINY) -> InnerTrainer:
+    made = InnerTrainer(model, inner, DATA, group)
+    made.load_flat(made.initial(0))
+    return made
+
+
+def losses_of(made: InnerTrainer, steps: int, first: int = 0) -> list[float]:
+    losses: list[float] = []
+    made.train(itertools.count(first), steps, on_step=lambda _, loss: losses.append(loss))
+    return losses
+
+
+def parameters_of(made: InnerTrainer) -> bytes:
+    out_P = np.empty(made.layout.count, dtype=np.float32)
+    made.store_flat(out_P)
+    return out_P.tobytes()
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    results: list[T] = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join(60)
+    assert results, "the thread failed"
+    return results[0]
+
+
+def unsharded_losses(steps: int) -> list[float]:
+    """The same training in plain torch, written out."""
+    model = Llama(TINY)
+    with LocalGroup() as group:
+        made = InnerTrainer(TINY, INNER, DATA, group)
+        theta_P, layout, samples = made.initial(0), made.layout, made.samples
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            entry = layout.entry(name)
+            parameter.copy_(torch.from_numpy(theta_P[entry.start : entry.stop]).view(entry.shape))
+    optimizer = torch.optim.AdamW(model.parameters(), betas=INNER.betas, weight_decay=INNER.weight_decay, fused=True)
+    losses = []
+    for step in range(steps):
+        inputs_BL, targets_BL = samples.batch(range(step * 4, step * 4 + 4))
+        loss = F.cross_entropy(model(torch.from_numpy(inputs_BL)).flatten(0, 1), torch.from_numpy(targets_BL).flatten())
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), INNER.grad_clip)
+        optimizer.param_groups[0]["lr"] = warmed_up(step, INNER.warmup_steps, INNER.learning_rate)
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def test_one_rank_of_fsdp_gives_the_bits_of_plain_torch() -> None:
+    plain = unsharded_losses(12)
+    with LocalGroup() as group:
+        assert losses_of(trainer(group), 12) == plain
+
+
+def test_a_thread_that_did_not_form_the_group_trains_to_the_same_bits(group: LocalGroup) -> None:
+    first, second = trainer(group), trainer(group)
+    here = (losses_of(first, 8), first.evaluate(), parameters_of(first))
+    there = in_thread(lambda: (losses_of(second, 8), second.evaluate(), parameters_of(second)))
+    assert here == there
+
+
+def test_the_training_thread_uses_as_many_threads_as_it_was_given(group: LocalGroup) -> None:
+    made = trainer(group)
+
+    def work() -> int:
+        torch.set_num_threads(2)  # what this thread happened to have
+        losses_of(made, 1)
+        return torch.get_num_threads()
+
+    assert in_thread(work) == 1
+
+
+def test_training_learns_and_evaluating_changes_nothing(group: LocalGroup) -> None:
+    made = trainer(group)
+    before = made.evaluate()
+    assert before == pytest.approx(math.log(256), abs=0.2)
+    result = made.train(itertools.count(), 60)
+    assert made.evaluate() < before - 1
+    state = parameters_of(made)
+    assert made.evaluate() == made.evaluate()
+    assert parameters_of(made) == state
+    assert (result.steps, result.samples, result.tokens) == (60, 240, 240 * 16)
+    assert result.finite
+    assert result.skipped == 0
+
+
+def test_evaluation_follows_loaded_parameters(group: LocalGroup) -> None:
+    """Nothing that was gathered for one evaluation may serve the next."""
+    made = trainer(group)
+    first = made.evaluate()
+    made.train(itertools.count(), 20)
+    made.evaluate()
+    made.load_flat(made.initial(0))
+    assert made.evaluate() == first
+
+
+def test_moments_persist_over_rounds(group: LocalGroup) -> None:
+    """Loading the very parameters that were stored, as a round of one member does, must not disturb the inner steps."""
+    straight, in_rounds = trainer(group), trainer(group)
+    expected = losses_of(straight, 12)
+    losses = losses_of(in_rounds, 6)
+    out_P = np.empty(in_rounds.layout.count, dtype=np.float32)
+    in_rounds.store_flat(out_P)
+    in_rounds.load_flat(out_P)
+    assert losses + losses_of(in_rounds, 6, first=24) == expected
+
+
+def test_the_loss_of_the_result_is_the_mean_of_the_steps(group: LocalGroup) -> None:
+    made = trainer(group)
+    losses: list[float] = []
+    result = made.train(itertools.count(), 5, on_step=lambda step, loss: losses.append(loss))
+    assert result.loss == pytest.approx(sum(losses) / 5)
+
+
+def test_a_stop_ends_before_the_next_step_and_draws_no_samples(group: LocalGroup) -> None:
+    made = trainer(group)
+    samples = itertools.count()
+    stop = threading.Event()
+    result = made.train(
+        samples, 1000, should_stop=stop.is_set, on_step=lambda step, _: stop.set() if step == 2 else None
+    )
+    assert result.steps == 3
+    assert result.samples == 12
+    assert next(samples) == 12
+    again = made.train(samples, 10, should_stop=lambda: True)
+    assert again.steps == again.samples == again.tokens == 0
+    assert math.isnan(again.loss)
+
+
+def test_a_step_of_the_demo_model_is_short_enough_to_stop_within_a_second(group: LocalGroup) -> None:
+    made = trainer(group, replace(InnerConfig(), held_out_tokens=128), SIZES["demo"])
+    losses_of(made, 1)
+    before = time.thread_time()
+    losses_of(made, 1)
+    assert time.thread_time() - before < 1.0
+
+
+def test_samples_may_run_out(group: LocalGroup) -> None:
+    made = trainer(group)
+    result = made.train(iter(range(10)), 100)
+    assert (result.steps, result.samples, result.tokens) == (3, 10, 160)
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(group: LocalGroup, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, reference = trainer(group), trainer(group)
+    compute = made._loss
+    poisoned = itertools.count()
+
+    def loss(inputs_BL: np.ndarray, targets_BL: np.ndarray) -> torch.Tensor:
+        value = compute(inputs_BL, targets_BL)
+        return value * math.nan if next(poisoned) == 1 else value
+
+    monkeypatch.setattr(made, "_loss", loss)
+    result = made.train(iter(range(12)), 3)
+    assert (result.steps, result.skipped, result.samples, result.tokens) == (2, 1, 12, 8 * 16)
+    assert math.isfinite(result.loss)
+    assert result.finite
+    losses_of(reference, 1)
+    losses_of(reference, 1, first=8)
+    assert parameters_of(made) == parameters_of(reference), "as if the bad batch had never been there"
+
+
+def test_broken_parameters_are_reported(group: LocalGroup) -> None:
+    made = trainer(group)
+    theta_P = made.initial(0)
+    theta_P[100] = np.inf
+    made.load_flat(theta_P)
+    result = made.train(itertools.count(), 3)
+    assert not result.finite
+    assert (result.steps, result.skipped) == (0, 3)
+    assert math.isnan(result.loss)
+
+
+def test_a_gradient_limit_of_zero_means_none(group: LocalGroup) -> None:
+    unlimited = trainer(group, replace(INNER, grad_clip=0.0))
+    wide = trainer(group, replace(INNER, grad_clip=1e9))
+    assert losses_of(unlimited, 4) == losses_of(wide, 4)
+
+
+def test_the_seed_of_the_data_chooses_the_samples(group: LocalGroup) -> None:
+    made = [InnerTrainer(TINY, INNER, DATA, group, data_seed=seed) for seed in (0, 0, 1)]
+    for one in made:
+        one.load_flat(one.initial(0))
+    same, again, other = (losses_of(one, 4) for one in made)
+    assert same == again != other
