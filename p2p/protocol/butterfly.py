@@ -97,6 +97,8 @@ class Butterfly:
         self.rank = self.members.index(me)
         self.contributors = tuple(rank for rank, tokens in enumerate(draft.weights) if tokens)
         """Ranks of the members whose codes are in the mean."""
+        self.weights = tuple(float(tokens) for tokens in draft.weights if tokens)
+        """Of the contributors."""
         self.cuts = [
             SpanCut.of(rank, start, stop, block, limits)
             for rank, (start, stop) in enumerate(zip(draft.spans[:-1], draft.spans[1:], strict=True))

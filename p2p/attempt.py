@@ -1,0 +1,285 @@
+"""One attempt at a reduce: moves the bytes that the butterfly's books (p2p/protocol/butterfly.py) speak of.
+
+Tasks: one that quantises our codes, one that reduces pieces of our span, a few senders for each other member, one that
+digests each finished span. Receiving is done by the carrier, straight into the buffers handed out here. All numeric
+work is done in the pool, in batches of pieces; the event loop only keeps the books.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from blake3 import blake3
+
+from ops.codec import BadCodes, Codec, Encoded
+from p2p.contribution import Contribution
+from p2p.protocol.butterfly import Butterfly
+from p2p.protocol.messages import BadMessage, Go, Mean, Message, Part
+from p2p.protocol.pieces import Piece
+
+log = logging.getLogger(__name__)
+
+ENCODE_BATCH_VALUES = 2 * 1024 * 1024
+"""Values quantised by one job in the pool."""
+REDUCE_BATCH_PIECES = 4
+"""Pieces reduced by one job in the pool, at most."""
+
+
+class Carrier(Protocol):
+    """What the reduce needs of the links to other members; p2p.channel.mesh.Mesh is one."""
+
+    def send(self, peer: str, message: Message) -> bool:
+        """Send a small message; False if there is no link."""
+
+    async def send_bulk(self, peer: str, message: Message, buffers: Sequence[memoryview]) -> None:
+        """Send a message with payload, waiting for room. Raises ConnectionError when the link is lost."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReduceResult:
+    """The mean of the round: the same bytes on every member."""
+
+    mean: Encoded
+    digests: tuple[bytes, ...]
+    """BLAKE3 of each span's bytes in `mean`, in rank order."""
+
+
+def span_digest(mean: Encoded) -> bytes:
+    """BLAKE3 of a span's scales, then its codes: 32 bytes."""
+    hasher = blake3()
+    for buffer in mean.buffers():
+        hasher.update(buffer)
+    return hasher.digest()
+
+
+class Attempt:
+    """Starts at once; `result` is awaited by the reducer. Goes on serving the others until `stop`."""
+
+    def __init__(
+        self,
+        core: Butterfly,
+        codec: Codec,
+        contribution: Contribution | None,
+        carrier: Carrier,
+        pool: Executor,
+        senders: int,
+    ) -> None:
+        self.core = core
+        self.ballot = core.ballot
+        self.sending = 0
+        """Frames that are being written: their buffers must stay as they are."""
+        self.stopped = False
+        self._codec = codec
+        self._contribution = contribution
+        self._carrier = carrier
+        self._pool = pool
+        self._loop = asyncio.get_running_loop()
+        # Fresh memory for every attempt: a frame of the last one may still be arriving in the old.
+        self.mean = Encoded.allocate(codec, core.cuts[-1].stop)
+        self._arriving: dict[tuple[str, str, int], Encoded] = {}
+        self._parts: dict[tuple[str, int], Encoded] = {}
+        self._free: list[Encoded] = []
+        self._digests: dict[int, bytes] = {}
+        self.result: asyncio.Future[ReduceResult] = self._loop.create_future()
+        self._ready = asyncio.Event()
+        self._wake = {peer: asyncio.Event() for rank, peer in enumerate(core.members) if rank != core.rank}
+        self._kernels: set[asyncio.Task[None]] = set()
+        self._senders: set[asyncio.Task[None]] = set()
+        self._spawn(self._kernels, self._quantise())
+        self._spawn(self._kernels, self._reduce())
+        for peer in self._wake:
+            for _ in range(senders):
+                self._spawn(self._senders, self._send_to(peer))
+        self._send_gos()
+        self._digest_finished()
+
+    def _spawn(self, group: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        group.add(task)
+        task.add_done_callback(group.discard)
+        task.add_done_callback(self._notice_failure)
+
+    def _notice_failure(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        if self.result.done():
+            log.error("reduce %s failed after its end", self.ballot, exc_info=error)
+        else:
+            self.result.set_exception(error)
+
+    # --- kernels -------------------------------------------------------------------------------------------------
+
+    async def _quantise(self) -> None:
+        pieces = self.core.to_encode()
+        while pieces:
+            assert self._contribution is not None
+            size = 1
+            while size < len(pieces) and size * (pieces[0].stop - pieces[0].start) < ENCODE_BATCH_VALUES:
+                size += 1
+            batch, pieces = pieces[:size], pieces[size:]
+            await self._contribution.ensure((piece.start, piece.stop) for piece in batch)
+            for piece in batch:
+                self.core.encoded(piece)
+            self._ready.set()
+            self._wake_senders()
+
+    async def _reduce(self) -> None:
+        while True:
+            pieces = self.core.ready(REDUCE_BATCH_PIECES)
+            if not pieces:
+                self._ready.clear()
+                await self._ready.wait()
+                continue
+            inputs = [[self._part_of(rank, piece) for rank in self.core.contributors] for piece in pieces]
+            await self._loop.run_in_executor(self._pool, self._write_means, pieces, inputs)
+            for piece in pieces:
+                self._release(piece)
+                self.core.reduced(piece)
+            self._send_gos()
+            self._wake_senders()
+            self._digest_finished()
+
+    def _part_of(self, rank: int, piece: Piece) -> Encoded:
+        if rank != self.core.rank:
+            return self._parts[self.core.members[rank], piece.index]
+        assert self._contribution is not None
+        return self._contribution.codes.slice(piece.start, piece.stop)
+
+    def _write_means(self, pieces: list[Piece], inputs: list[list[Encoded]]) -> None:
+        """In the pool."""
+        for piece, parts in zip(pieces, inputs, strict=True):
+            out = self.mean.slice(piece.start, piece.stop)
+            if len(parts) == 1:  # the mean of one is that one, not what quantising it again makes of it
+                np.copyto(out.scales_B, parts[0].scales_B)
+                np.copyto(out.codes, parts[0].codes)
+            else:
+                self._codec.mean(parts, self.core.weights, out)
+
+    def _digest_finished(self) -> None:
+        for rank in self.core.finished_spans():
+            self._spawn(self._kernels, self._digest(rank))
+
+    async def _digest(self, rank: int) -> None:
+        cut = self.core.cuts[rank]
+        span = self.mean.slice(cut.start, cut.stop)
+        self._digests[rank] = await self._loop.run_in_executor(self._pool, span_digest, span)
+        if len(self._digests) == len(self.core.cuts) and not self.result.done():
+            digests = tuple(self._digests[rank] for rank in range(len(self.core.cuts)))
+            self.result.set_result(ReduceResult(self.mean, digests))
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def _send_gos(self) -> None:
+        for peer, go in self.core.gos():
+            if not self._carrier.send(peer, go):
+                self.core.go_failed(peer)
+
+    def _wake_senders(self) -> None:
+        for wake in self._wake.values():
+            wake.set()
+
+    async def _send_to(self, peer: str) -> None:
+        wake = self._wake[peer]
+        while not self.stopped:
+            message = self.core.message_for(peer)
+            if message is None:
+                wake.clear()
+                await wake.wait()
+                continue
+            self.sending += 1
+            try:
+                await self._carrier.send_bulk(peer, message, self._bytes_of(message))
+            except ConnectionError:
+                # Whether the peer comes back is for others to say; if so, its Go tells what to repeat.
+                self.core.on_link_down(peer)
+            finally:
+                self.sending -= 1
+
+    def _bytes_of(self, message: Part | Mean) -> Sequence[memoryview]:
+        if isinstance(message, Mean):
+            return self.mean.slice(message.start, message.stop).buffers()
+        assert self._contribution is not None
+        return self._contribution.codes.slice(message.start, message.stop).buffers()
+
+    # --- receiving -----------------------------------------------------------------------------------------------
+
+    def on_go(self, peer: str, go: Go) -> None:
+        """Raises BadMessage."""
+        self.core.on_go(peer, go)
+        self._wake[peer].set()
+
+    def open(self, peer: str, message: Part | Mean, size: int) -> Sequence[memoryview] | None:
+        """Where the `size` payload bytes of this piece go; None: nowhere, it came already. Raises BadMessage."""
+        piece = self.core.expect(peer, message)
+        if piece is None:
+            return None
+        space = self.mean.slice(piece.start, piece.stop) if isinstance(message, Mean) else self._space_for(piece)
+        if size != space.nbytes:
+            raise BadMessage(f"{message.KIND} of {size} bytes where {space.nbytes} belong")
+        self._arriving[peer, message.KIND, piece.start] = space
+        return space.buffers()
+
+    def _space_for(self, piece: Piece) -> Encoded:
+        count = piece.stop - piece.start
+        fits = self._free and self._free[-1].count == count
+        return self._free.pop() if fits else Encoded.allocate(self._codec, count)
+
+    def take(self, peer: str, message: Part | Mean) -> None:
+        """The payload of an opened piece is complete. Raises BadMessage."""
+        space = self._arriving.pop((peer, message.KIND, message.start), None)
+        if space is None:
+            return
+        try:
+            space.check()
+        except BadCodes as error:
+            raise BadMessage(f"{message.KIND} [{message.start}, {message.stop}): {error}") from None
+        piece = self.core.arrived(peer, message)
+        assert piece is not None
+        if isinstance(message, Part):
+            self._parts[peer, piece.index] = space
+            self._ready.set()
+        else:
+            self._digest_finished()
+
+    def _release(self, piece: Piece) -> None:
+        """The parts of a reduced piece make room for later ones, while those of full size are wanted."""
+        keep = piece.stop - piece.start == self.core.cuts[self.core.rank].size
+        for rank in self.core.contributors:
+            space = self._parts.pop((self.core.members[rank], piece.index), None)
+            if space is not None and keep:
+                self._free.append(space)
+
+    # --- links and the end ---------------------------------------------------------------------------------------
+
+    def on_link_up(self, peer: str) -> None:
+        """Whether or not its end was noticed, an older link is gone."""
+        self.on_link_down(peer)
+        self._send_gos()
+
+    def on_link_down(self, peer: str) -> None:
+        for key in [key for key in self._arriving if key[0] == peer]:
+            del self._arriving[key]
+        self.core.on_link_down(peer)
+
+    def stop(self) -> None:
+        """Take no further part. Frames that are half sent are finished, for a link must not end inside one."""
+        self.stopped = True
+        for task in self._kernels:
+            task.cancel()
+        self._wake_senders()
+        self.result.cancel()
+
+    async def abort(self) -> None:
+        """Stop, and do not wait for frames that are half sent: the links are closing."""
+        self.stop()
+        tasks = [*self._kernels, *self._senders]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

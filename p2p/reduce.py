@@ -1,0 +1,183 @@
+"""The reduce of a round: from everybody's vectors to one mean, the same bytes on every member.
+
+`Reducer` keeps what outlives an attempt (our codes, the newest ballot, permissions that came before our plan did) and
+leaves the rest to `Attempt`. Wire `open_payload`, `on_payload`, `on_go`, `on_link_up` and `on_link_down` to the mesh.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from ops.codec import Codec, Encoded
+from p2p.attempt import Attempt, Carrier, ReduceResult, span_digest
+from p2p.contribution import Contribution, Source
+from p2p.protocol.butterfly import Butterfly
+from p2p.protocol.messages import BadMessage, Ballot, Go, Mean, Part, Record
+from p2p.protocol.pieces import PIECE_SIZE, PieceSize
+
+__all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "span_digest"]
+
+WINDOW_BYTES = 32 * 1024 * 1024
+"""Bytes of others' parts that an owner holds at a time: more than bandwidth times delay of a 1 Gbit/s, 150 ms link."""
+SENDERS = 2
+"""Frames under way to each peer: while one waits for room in the socket, the next is ready."""
+
+
+class Reducer:
+    """This member's side of every reduce, for as long as the node lives. Not thread-safe: use it on the event loop."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        count: int,
+        me: str,
+        carrier: Carrier,
+        pool: Executor,
+        *,
+        window_bytes: int = WINDOW_BYTES,
+        senders: int = SENDERS,
+        piece_size: PieceSize = PIECE_SIZE,
+    ) -> None:
+        """`count`: values in the vector. `pool`: runs the kernels, 2 threads or more. `piece_size`: equal for all."""
+        self._codec = codec
+        self._count = count
+        self._me = me
+        self._carrier = carrier
+        self._pool = pool
+        self._window = int(window_bytes * 8 / codec.bits_per_value)
+        self._senders = senders
+        self._piece_size = piece_size
+        self._newest: Ballot | None = None
+        self._round: int | None = None
+        self._contribution: Contribution | None = None
+        self._attempt: Attempt | None = None
+        self._ended: list[Attempt] = []
+        """Earlier attempts that still have frames under way."""
+        self._early: dict[str, Go] = {}
+
+    def begin_round(self, round: int, source: Source | None) -> None:
+        """Prepare for `round`; None: this member has no weight in it. Ends what went on for an earlier round.
+
+        The vector behind `source` must stay as it is until the next `begin_round` or `close`.
+        """
+        self._stop_attempt()
+        codes = self._idle_codes()
+        self._round = round
+        self._contribution = None
+        if source is not None:
+            codes = codes if codes is not None else Encoded.allocate(self._codec, self._count)
+            self._contribution = Contribution(codes, source, self._pool)
+
+    def _idle_codes(self) -> Encoded | None:
+        """Memory of the last round's codes, if no thread and no socket uses it any more."""
+        last = self._contribution
+        return last.codes if last is not None and last.idle and not self._ended else None
+
+    async def reduce(self, draft: Record) -> ReduceResult:
+        """One attempt at the round: returns when we hold the whole mean, however long that takes.
+
+        Cancel it when a member died, and call it again with a higher ballot. After it has returned, the others are
+        still served until the next attempt or round. Raises BadMessage for a draft that does not fit, and what the
+        source raised.
+        """
+        self._check(draft)
+        self._stop_attempt()
+        self._newest = draft.ballot
+        core = Butterfly(draft, self._me, self._count, self._codec.block, self._window, self._piece_size)
+        attempt = Attempt(core, self._codec, self._contribution, self._carrier, self._pool, self._senders)
+        self._attempt = attempt
+        self._replay(attempt)
+        try:
+            return await attempt.result
+        except BaseException:
+            attempt.stop()
+            raise
+
+    def _check(self, draft: Record) -> None:
+        spans, count = draft.spans, self._count
+        if draft.ballot.round != self._round or (self._newest is not None and draft.ballot <= self._newest):
+            raise BadMessage(f"draft of ballot {draft.ballot.key()} in round {self._round} after {self._newest}")
+        if draft.codec != self._codec.name or len(set(draft.members)) != len(draft.members) or not draft.steps:
+            raise BadMessage("draft with another codec, a member twice or no weight")
+        mine = [seat for seat in draft.seats if seat.peer == self._me]
+        if not mine or (mine[0].tokens and self._contribution is None):
+            raise BadMessage("draft that does not seat us, or with a weight that we did not report")
+        if len(spans) != len(draft.seats) + 1 or spans[0] != 0 or spans[-1] != count or list(spans) != sorted(spans):
+            raise BadMessage("draft with spans that do not tile the vector")
+        if any(bound % self._codec.block for bound in spans if bound != count):
+            raise BadMessage("draft with spans that are not cut at blocks")
+
+    def _replay(self, attempt: Attempt) -> None:
+        """Permissions that came before our plan did."""
+        early, self._early = self._early, {}
+        for peer, go in early.items():
+            if go.ballot == attempt.ballot and peer in attempt.core.members:
+                attempt.on_go(peer, go)
+            elif attempt.ballot < go.ballot:
+                self._early[peer] = go
+
+    def _stop_attempt(self) -> None:
+        if self._attempt is not None:
+            self._attempt.stop()
+            self._ended = [attempt for attempt in (*self._ended, self._attempt) if attempt.sending]
+            self._attempt = None
+
+    # --- progress --------------------------------------------------------------------------------------------------
+
+    def waiting_on(self) -> tuple[str, ...]:
+        """Members whose bytes we miss now; empty when no attempt is running."""
+        attempt = self._running()
+        return attempt.core.waiting_on() if attempt else ()
+
+    @property
+    def values_held(self) -> int:
+        """Values whose mean we hold in the newest attempt."""
+        return self._attempt.core.values_held if self._attempt else 0
+
+    # --- from the mesh -------------------------------------------------------------------------------------------
+
+    def open_payload(self, peer: str, message: Part | Mean, size: int) -> Sequence[memoryview] | None:
+        """Where the payload goes; None: it is of an attempt that ended, or came already. Raises BadMessage."""
+        if self._newest is None or self._newest < message.ballot:
+            raise BadMessage(f"{message.KIND} of ballot {message.ballot.key()}: sent without being asked")
+        attempt = self._running(message.ballot)
+        return attempt.open(peer, message, size) if attempt else None
+
+    def on_payload(self, peer: str, message: Part | Mean, payload: object) -> None:
+        """The payload of a piece is complete; `payload` is None if it was dropped. Raises BadMessage."""
+        attempt = self._running(message.ballot)
+        if attempt and payload is not None:
+            attempt.take(peer, message)
+
+    def on_go(self, peer: str, go: Go) -> None:
+        """A member is ready to receive. Raises BadMessage."""
+        if self._newest is None or self._newest < go.ballot:
+            self._early[peer] = go
+            return
+        attempt = self._running(go.ballot)
+        if attempt:
+            attempt.on_go(peer, go)
+
+    def on_link_up(self, peer: str) -> None:
+        attempt = self._running()
+        if attempt:
+            attempt.on_link_up(peer)
+
+    def on_link_down(self, peer: str) -> None:
+        self._early.pop(peer, None)
+        attempt = self._running()
+        if attempt:
+            attempt.on_link_down(peer)
+
+    def _running(self, ballot: Ballot | None = None) -> Attempt | None:
+        """The newest attempt, if it has not ended and is of this ballot."""
+        attempt = self._attempt
+        if attempt is None or attempt.stopped or (ballot is not None and ballot != attempt.ballot):
+            return None
+        return attempt
+
+    async def close(self) -> None:
+        """End everything; before the links are closed, or after."""
+        for attempt in (*self._ended, *([self._attempt] if self._attempt else [])):
+            await attempt.abort()

@@ -1,0 +1,392 @@
+"""The shell of the butterfly over links in memory: real codecs, real threads, arbitrary order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from blake3 import blake3
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ops.codec import CODECS, Codec, Encoded, NonFinite
+from ops.jit import Floats
+from p2p.protocol.messages import BadMessage, Ballot, Go, Mean, Message, Part, Record
+from p2p.protocol.pieces import PIECE_SIZE, PieceSize
+from p2p.reduce import Reducer, ReduceResult, Source, span_digest
+from tests.p2p.memory_carrier import DEADLINE_S, Network, settle, until
+from tests.p2p.protocol.drafts import draft_of
+from tests.p2p.protocol.records import peer
+
+POOL = ThreadPoolExecutor(2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pool() -> Iterator[None]:
+    yield
+    POOL.shutdown()
+
+
+def vectors_of(members: int, count: int, seed: int) -> list[Floats]:
+    generator = np.random.default_rng(seed)
+    return [generator.standard_normal(count).astype(np.float32) for _ in range(members)]
+
+
+def source_of(codec: Codec, x_P: Floats) -> Source:
+    def source(start: int, stop: int, out: Encoded) -> None:
+        codec.quantise(x_P[start:stop], out)
+
+    return source
+
+
+def encoded(codec: Codec, x_P: Floats) -> Encoded:
+    out = Encoded.allocate(codec, len(x_P))
+    codec.quantise(x_P, out)
+    return out
+
+
+def decoded(src: Encoded) -> Floats:
+    out = np.empty(src.count, np.float32)
+    src.codec.decode(src, out)
+    return out
+
+
+def bytes_of(src: Encoded) -> bytes:
+    return b"".join(src.buffers())
+
+
+def expected_mean(codec: Codec, x_NP: Sequence[Floats], weights: Sequence[int]) -> Encoded:
+    """Of whole vectors, in one go: each one's codes times its share of the weight, added in rank order, quantised."""
+    parts = [(encoded(codec, x_P), weight) for x_P, weight in zip(x_NP, weights, strict=True) if weight]
+    if len(parts) == 1:
+        return parts[0][0]
+    total = float(sum(weights))
+    sum_P = np.zeros(len(x_NP[0]), np.float32)
+    for part, weight in parts:
+        codec.decode_add(part, np.float32(weight / total), sum_P)
+    exact_P = sum(decoded(part).astype(np.float64) * (weight / total) for part, weight in parts)
+    np.testing.assert_allclose(sum_P, exact_P, atol=1e-5)
+    return encoded(codec, sum_P)
+
+
+def members_of(network: Network, draft: Record, count: int, codec: Codec, **options: object) -> list[Reducer]:
+    for name in draft.members:
+        reducer = Reducer(codec, count, name, network.carrier(name), POOL, **options)  # type: ignore[arg-type]
+        network.reducers[name] = reducer
+    return list(network.reducers.values())
+
+
+def begin(reducers: Sequence[Reducer], draft: Record, codec: Codec, x_NP: Sequence[Floats]) -> None:
+    for reducer, x_P, weight in zip(reducers, x_NP, draft.weights, strict=True):
+        reducer.begin_round(draft.round, source_of(codec, x_P) if weight else None)
+
+
+async def all_reduce(reducers: Sequence[Reducer], draft: Record) -> list[ReduceResult]:
+    async with asyncio.timeout(DEADLINE_S):
+        return await asyncio.gather(*(reducer.reduce(draft) for reducer in reducers))
+
+
+def assert_equal_to(expected: Encoded, results: Sequence[ReduceResult], draft: Record) -> None:
+    for result in results:
+        assert bytes_of(result.mean) == bytes_of(expected)
+        bounds = zip(draft.spans[:-1], draft.spans[1:], strict=True)
+        assert result.digests == tuple(span_digest(expected.slice(start, stop)) for start, stop in bounds)
+
+
+@pytest.fixture
+async def network() -> AsyncIterator[Network]:
+    network = Network()
+    yield network
+    for reducer in network.reducers.values():
+        await reducer.close()
+    assert len(asyncio.all_tasks()) == 1
+
+
+def test_a_span_is_digested_as_its_scales_and_then_its_codes() -> None:
+    mean = encoded(CODECS["int8"], vectors_of(1, 5000, 0)[0])
+    assert span_digest(mean) == blake3(mean.scales_B.tobytes() + mean.codes.tobytes()).digest()
+    assert span_digest(mean.slice(0, 0)) == blake3(b"").digest()
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    name=st.sampled_from(sorted(CODECS)),
+    weights=st.lists(st.integers(0, 10**9), min_size=1, max_size=5).filter(any),
+    count=st.integers(1, 40_000),
+    cuts=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    size=st.integers(1, 20_000),
+    window=st.integers(0, 200_000),
+    seed=st.integers(0, 2**32 - 1),
+)
+async def test_any_cut_gives_the_direct_mean_bit_for_bit_on_every_member(
+    name: str, weights: list[int], count: int, cuts: list[float], size: int, window: int, seed: int
+) -> None:
+    codec = CODECS[name]
+    blocks = -(-count // codec.block)
+    inner = sorted(min(int(cut * (blocks + 1)) * codec.block, count) for cut in cuts[: len(weights) - 1])
+    draft = draft_of(weights, count, codec.block, spans=[0, *inner, count], codec=name)
+    network = Network(seed)
+    limits = PieceSize(size, size, 1)
+    reducers = members_of(network, draft, count, codec, window_bytes=window, piece_size=limits)
+    x_NP = vectors_of(len(weights), count, seed)
+    begin(reducers, draft, codec, x_NP)
+    results = await all_reduce(reducers, draft)
+    assert_equal_to(expected_mean(codec, x_NP, weights), results, draft)
+    assert network.refused == []
+    for reducer in reducers:
+        assert reducer.waiting_on() == ()
+        assert reducer.values_held == count
+        await reducer.close()
+
+
+@pytest.mark.parametrize("name", sorted(CODECS))
+async def test_equal_members_send_the_least_there_is(network: Network, name: str) -> None:
+    codec, members, count = CODECS[name], 4, 1 << 20
+    draft = draft_of([5] * members, count, codec.block, codec=name)
+    reducers = members_of(network, draft, count, codec)
+    begin(reducers, draft, codec, vectors_of(members, count, 1))
+    await all_reduce(reducers, draft)
+    await asyncio.sleep(0)
+    bound = 2 * (members - 1) / members * count * codec.bits_per_value / 8
+    sent = [network.payload_sent[name] for name in draft.members]
+    assert sum(sent) == pytest.approx(members * bound)
+    assert max(sent) <= 1.001 * bound
+
+
+async def test_rounds_follow_each_other_in_the_same_memory(network: Network) -> None:
+    codec, count = CODECS["int8"], 100_000
+    reducers: list[Reducer] = []
+    for round in range(4):
+        draft = draft_of([1, 2, 0], count, codec.block, ballot=(round, 0, 0))
+        reducers = reducers or members_of(network, draft, count, codec)
+        x_NP = vectors_of(3, count, round)
+        begin(reducers, draft, codec, x_NP)
+        assert_equal_to(expected_mean(codec, x_NP, draft.weights), await all_reduce(reducers, draft), draft)
+    assert network.refused == []
+
+
+async def test_a_lone_member_gets_its_own_codes(network: Network) -> None:
+    codec, count = CODECS["int8"], 50_000
+    draft = draft_of([9], count, codec.block)
+    (reducer,) = members_of(network, draft, count, codec)
+    x_NP = vectors_of(1, count, 3)
+    begin([reducer], draft, codec, x_NP)
+    assert_equal_to(encoded(codec, x_NP[0]), [await reducer.reduce(draft)], draft)
+    assert network.log == []
+
+
+async def test_a_plan_that_comes_late_stops_tensors_at_their_sender(network: Network) -> None:
+    codec, count = CODECS["int8"], 300_000
+    draft = draft_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, draft, count, codec)
+    x_NP = vectors_of(3, count, 3)
+    begin(reducers, draft, codec, x_NP)
+    early = [asyncio.create_task(reducer.reduce(draft)) for reducer in reducers[:2]]
+    await until(lambda: len(network.log) >= 6)
+    await settle()
+    assert all(to != peer(2) for _, to, message in network.log if not isinstance(message, Go))
+    assert peer(2) in reducers[0].waiting_on()
+    results = [await reducers[2].reduce(draft), *await asyncio.gather(*early)]
+    assert_equal_to(expected_mean(codec, x_NP, draft.weights), results, draft)
+
+
+async def cancelled(task: asyncio.Task[ReduceResult]) -> None:
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_survivors_of_a_death_reduce_again_with_the_codes_they_have(network: Network) -> None:
+    codec, count = CODECS["int8"], 300_000
+    draft = draft_of([3, 1, 2], count, codec.block)
+    reducers = members_of(network, draft, count, codec)
+    x_NP = vectors_of(3, count, 3)
+    quantised: list[tuple[int, int]] = []
+
+    def counting(start: int, stop: int, out: Encoded) -> None:
+        quantised.append((start, stop))
+        codec.quantise(x_NP[0][start:stop], out)
+
+    begin(reducers, draft, codec, x_NP)
+    reducers[0].begin_round(draft.round, counting)
+    # Member 1 never starts: it died after its Ready.
+    tasks = [asyncio.create_task(reducers[i].reduce(draft)) for i in (0, 2)]
+    await until(lambda: any(isinstance(message, Part) for _, _, message in network.log))
+    for task in tasks:
+        await cancelled(task)
+    assert reducers[0].waiting_on() == ()
+    again = draft_of([3, 2], count, codec.block, members=[peer(0), peer(2)], ballot=(3, 1, 0))
+    results = await all_reduce([reducers[0], reducers[2]], again)
+    assert_equal_to(expected_mean(codec, [x_NP[0], x_NP[2]], [3, 2]), results, again)
+    assert len(quantised) == len(set(quantised))
+    assert network.refused == []
+
+
+async def test_a_broken_link_is_taken_up_where_it_broke(network: Network) -> None:
+    codec, count = CODECS["int8"], 400_000
+    draft = draft_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, draft, count, codec, piece_size=PieceSize(4096, 4096, 1))
+    x_NP = vectors_of(3, count, 5)
+    begin(reducers, draft, codec, x_NP)
+    tasks = [asyncio.create_task(reducer.reduce(draft)) for reducer in reducers]
+    pieces = [0]
+    for breaks in range(1, 6):
+        await until(lambda: sum(not isinstance(message, Go) for _, _, message in network.log) > 20 + pieces[-1])
+        pieces.append(pieces[-1] + 20)
+        a, b = peer(breaks % 3), peer((breaks + 1) % 3)
+        network.break_link(a, b)
+        await asyncio.sleep(0)
+        network.mend_link(a, b)
+    async with asyncio.timeout(DEADLINE_S):
+        results = await asyncio.gather(*tasks)
+    assert_equal_to(expected_mean(codec, x_NP, draft.weights), results, draft)
+    assert network.refused == []
+
+
+async def test_a_link_that_stays_broken_is_reported_and_does_not_end_the_attempt(network: Network) -> None:
+    codec, count = CODECS["int8"], 100_000
+    draft = draft_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, draft, count, codec)
+    begin(reducers, draft, codec, vectors_of(3, count, 5))
+    network.cut.add(frozenset((peer(0), peer(1))))
+    tasks = [asyncio.create_task(reducer.reduce(draft)) for reducer in reducers]
+    await until(lambda: any(isinstance(message, Part) for _, _, message in network.log))
+    await settle()
+    assert peer(1) in reducers[0].waiting_on()
+    assert peer(0) in reducers[1].waiting_on()
+    for task in tasks:
+        await cancelled(task)
+
+
+async def test_a_member_is_served_after_we_are_done(network: Network) -> None:
+    codec, count = CODECS["int8"], 200_000
+    draft = draft_of([1, 1, 0], count, codec.block, spans=[0, 100 * 1024, count, count])
+    reducers = members_of(network, draft, count, codec)
+    x_NP = vectors_of(3, count, 5)
+    begin(reducers, draft, codec, x_NP)
+    results = await all_reduce(reducers[:2], draft)
+    results.append(await reducers[2].reduce(draft))
+    assert_equal_to(expected_mean(codec, x_NP, draft.weights), results, draft)
+
+
+async def test_a_source_with_a_nan_ends_the_attempt_with_its_error(network: Network) -> None:
+    codec, count = CODECS["int8"], 100_000
+    draft = draft_of([1, 1], count, codec.block)
+    reducers = members_of(network, draft, count, codec)
+    x_NP = vectors_of(2, count, 5)
+    x_NP[0][77_777] = np.nan
+    begin(reducers, draft, codec, x_NP)
+    with pytest.raises(NonFinite):
+        await reducers[0].reduce(draft)
+
+
+# --- hostile peers ---------------------------------------------------------------------------------------------------
+
+
+async def attacked(network: Network, tamper: object) -> str:
+    """Member 1 tampers with what it sends to member 0; why member 0 refused it. Nobody's sum is harmed."""
+    codec, count = CODECS["int8"], 200_000
+    draft = draft_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, draft, count, codec)
+    begin(reducers, draft, codec, vectors_of(3, count, 5))
+
+    def only_member_1(a: str, b: str, message: Message, payload: list[memoryview]) -> Message:
+        return tamper(message, payload) if (a, b) == (peer(1), peer(0)) else message  # type: ignore[operator]
+
+    network.tamper = only_member_1
+    tasks = [asyncio.create_task(reducer.reduce(draft)) for reducer in reducers]
+    await until(lambda: bool(network.refused))
+    await settle()
+    assert peer(1) in reducers[0].waiting_on()
+    for task in tasks:
+        await cancelled(task)
+    assert {(liar, victim) for liar, victim, _ in network.refused} == {(peer(1), peer(0))}
+    return network.refused[0][2]
+
+
+async def test_scales_that_are_not_finite_are_refused(network: Network) -> None:
+    def tamper(message: Message, payload: list[memoryview]) -> Message:
+        payload[0] = memoryview(np.full(payload[0].nbytes // 4, np.inf, np.float32).tobytes())
+        return message
+
+    assert "cannot come from finite values" in await attacked(network, tamper)
+
+
+async def test_a_payload_of_another_size_is_refused(network: Network) -> None:
+    def tamper(message: Message, payload: list[memoryview]) -> Message:
+        payload.append(memoryview(b"x"))
+        return message
+
+    assert "belong" in await attacked(network, tamper)
+
+
+async def test_a_range_that_is_no_piece_is_refused(network: Network) -> None:
+    def tamper(message: Message, payload: list[memoryview]) -> Message:
+        assert isinstance(message, Part | Mean)
+        return message.model_copy(update={"start": message.start + 1024})
+
+    assert "no piece of" in await attacked(network, tamper)
+
+
+async def test_a_ballot_that_we_have_not_agreed_to_is_refused(network: Network) -> None:
+    def tamper(message: Message, payload: list[memoryview]) -> Message:
+        return message.model_copy(update={"ballot": Ballot(round=3, attempt=1, rank=0)})
+
+    assert "without being asked" in await attacked(network, tamper)
+
+
+async def test_pieces_of_attempts_that_ended_are_dropped(network: Network) -> None:
+    codec, count = CODECS["int8"], 10_000
+    draft = draft_of([1, 1], count, codec.block, ballot=(3, 2, 1))
+    reducer, other = members_of(network, draft, count, codec)
+    part = Part(ballot=Ballot(round=3, attempt=1, rank=0), start=0, stop=1024)
+    with pytest.raises(BadMessage, match="without being asked"):
+        reducer.open_payload(peer(1), part, 1028)
+    begin([reducer, other], draft, codec, vectors_of(2, count, 5))
+    await all_reduce([reducer, other], draft)
+    assert reducer.open_payload(peer(1), part, 1028) is None
+    reducer.on_payload(peer(1), part, None)
+    reducer.on_go(peer(1), Go(ballot=part.ballot, room=10**6, parts=0, means=0))
+    assert reducer.open_payload(peer(1), Part(ballot=draft.ballot, start=0, stop=5120), 5140) is None  # a repetition
+    reducer.on_payload(peer(1), Part(ballot=draft.ballot, start=0, stop=5120), [])
+    reducer.begin_round(4, None)
+    assert reducer.open_payload(peer(1), Part(ballot=draft.ballot, start=0, stop=5120), 5140) is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ballot": Ballot(round=4, attempt=0, rank=0)},
+        {"codec": "int4"},
+        {"spans": (0, 100, 10_000)},
+        {"spans": (0, 1024, 9216)},
+        {"spans": (0, 11_264, 10_000)},
+        {"spans": (0, 10_000)},
+        {"seats": draft_of([1, 1], 1, 1, members=[peer(0), peer(0)]).seats},
+        {"seats": draft_of([1, 1], 1, 1, members=[peer(1), peer(2)]).seats},
+        {"seats": draft_of([0, 0], 1, 1, spans=(0, 0, 1)).seats},
+    ],
+)
+async def test_a_draft_that_does_not_fit_is_refused(network: Network, change: dict[str, object]) -> None:
+    codec, count = CODECS["int8"], 10_000
+    draft = draft_of([1, 1], count, codec.block)
+    reducer = members_of(network, draft, count, codec)[0]
+    reducer.begin_round(3, source_of(codec, vectors_of(1, count, 0)[0]))
+    with pytest.raises(BadMessage):
+        await reducer.reduce(draft.model_copy(update=change))
+    reducer.begin_round(3, None)
+    with pytest.raises(BadMessage, match="weight that we did not report"):
+        await reducer.reduce(draft)
+
+
+async def test_an_attempt_is_not_made_twice(network: Network) -> None:
+    codec, count = CODECS["int8"], 10_000
+    draft = draft_of([1], count, codec.block)
+    (reducer,) = members_of(network, draft, count, codec, piece_size=PIECE_SIZE)
+    reducer.begin_round(3, source_of(codec, vectors_of(1, count, 0)[0]))
+    await reducer.reduce(draft)
+    with pytest.raises(BadMessage):
+        await reducer.reduce(draft)
