@@ -19,6 +19,7 @@ from ops import kernels_float32, kernels_int4, kernels_int8
 from ops.encoded import BadCodes, Encoded
 from ops.jit import Bytes, Floats
 from ops.kernels_block import NONE, BlockKernels, block_kernels
+from ops.kernels_finite import largest_scale
 
 __all__ = ["CODECS", "BadCodes", "Codec", "Encoded", "NonFinite", "UnknownCodec", "get_codec"]
 
@@ -56,13 +57,12 @@ class Codec:
     @property
     def scale_bits(self) -> tuple[np.uint32, np.uint32]:
         """Bits of the smallest scale but zero and of the largest that `quantise` writes."""
-        limits = np.finfo(np.float32)
-        return limits.tiny.view(np.uint32), (limits.max / np.float32(self.levels)).view(np.uint32)
+        return np.finfo(np.float32).tiny.view(np.uint32), largest_scale(self.levels).view(np.uint32)
 
     @property
     def crowded_scale_bits(self) -> np.uint32:
         """Bits of the largest scale with which the unused code, -levels - 1, stays finite."""
-        return (np.finfo(np.float32).max / np.float32(self.levels + 1)).view(np.uint32)
+        return largest_scale(self.levels + 1).view(np.uint32)
 
     def has_unused_code(self, codes: Bytes) -> bool:
         """Whether the code -levels - 1 occurs, which `quantise` never writes."""

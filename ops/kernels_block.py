@@ -156,7 +156,8 @@ def _mean(name: str, block: int, bits: int, scaled: bool, encode_block: Any, add
             first = start * bits // 8
             last = (stop * bits + 7) // 8
             sum_B = scratch[: stop - start]
-            sum_B[:] = 0
+            for i in range(sum_B.size):
+                sum_B[i] = 0
             for n in range(factor_N.size):
                 factor = factor_N[n]
                 if scaled:

@@ -16,7 +16,15 @@ INFINITY = np.int32(0x7F800000)
 MAGNITUDE = np.int32(0x7FFFFFFF)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+def largest_scale(levels: int) -> np.float32:
+    """The largest scale with which the code `levels` decodes to a finite float."""
+    largest = np.finfo(np.float32).max
+    scale = np.float32(largest / np.float32(levels))
+    # The quotient may have been rounded up; in fp64 the product is exact.
+    return scale if float(scale) * levels <= float(largest) else np.nextafter(scale, np.float32(0))
+
+
+@register_jitable(forceinline=True)  # type: ignore[untyped-decorator]
 def absmax_bits(x_B: Floats) -> np.int32:
     """Bits of max |x|; INFINITY or above if there is an infinity or a NaN; 0 for an empty block."""
     bits_B = x_B.view(np.int32)

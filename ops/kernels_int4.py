@@ -10,38 +10,40 @@ import numpy as np
 from numba.extending import register_jitable
 
 from ops.jit import Bytes, Floats
-from ops.kernels_finite import INFINITY, absmax_bits
+from ops.kernels_finite import INFINITY, absmax_bits, largest_scale
 
 LEVELS = np.float32(7)
+LARGEST_SCALE = largest_scale(7)
 OFFSET = np.float32(8)
+HIGH = np.float32(16)
+OFFSETS = OFFSET + HIGH * OFFSET
 # Bits of 7 * 2^-126: a block of smaller absmax is coded as zeros (see kernels_int8).
 SMALLEST = (LEVELS * np.finfo(np.float32).tiny).view(np.int32)
 EMPTY = np.uint8(0x88)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable(forceinline=True)  # type: ignore[untyped-decorator]
 def encode_block(x_B: Floats, codes_b: Bytes) -> np.float32:
     """Fill the codes and return the scale, or -1 if x holds a NaN or an infinity."""
     bits = np.int32(absmax_bits(x_B))
     if bits >= INFINITY:
         return np.float32(-1)
     if bits < SMALLEST:
-        codes_b[:] = EMPTY
+        for i in range(codes_b.size):
+            codes_b[i] = EMPTY
         return np.float32(0)
     absmax = bits.view(np.float32)
     inverse = LEVELS / absmax
     low_b = x_B[: codes_b.size]
     high_b = x_B[codes_b.size :]
     for i in range(high_b.size):
-        low = np.uint8(np.rint(low_b[i] * inverse) + OFFSET)
-        high = np.uint8(np.rint(high_b[i] * inverse) + OFFSET)
-        codes_b[i] = np.uint8(low | np.uint8(high << np.uint8(4)))
+        codes_b[i] = np.uint8(np.rint(low_b[i] * inverse) + np.rint(high_b[i] * inverse) * HIGH + OFFSETS)
     if high_b.size < low_b.size:
-        codes_b[high_b.size] = np.uint8(np.rint(low_b[high_b.size] * inverse) + OFFSET) | np.uint8(0x80)
-    return absmax / LEVELS
+        codes_b[high_b.size] = np.uint8(np.rint(low_b[high_b.size] * inverse) + OFFSETS)
+    return min(absmax / LEVELS, LARGEST_SCALE)
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable(forceinline=True)  # type: ignore[untyped-decorator]
 def decode_block(codes_b: Bytes, scale: np.float32, out_B: Floats) -> None:
     low_b = out_B[: codes_b.size]
     high_b = out_B[codes_b.size :]
@@ -51,7 +53,7 @@ def decode_block(codes_b: Bytes, scale: np.float32, out_B: Floats) -> None:
         high_b[i] = (np.float32(codes_b[i] >> np.uint8(4)) - OFFSET) * scale
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable(forceinline=True)  # type: ignore[untyped-decorator]
 def add_block(codes_b: Bytes, factor: np.float32, accumulator_B: Floats) -> None:
     low_b = accumulator_B[: codes_b.size]
     high_b = accumulator_B[codes_b.size :]

@@ -14,13 +14,13 @@ from ops.jit import BOOL, FLOAT, FLOATS_IN, FLOATS_OUT, Floats, kernel
 SMALLEST_NORMAL = np.finfo(np.float32).tiny
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable(forceinline=True)  # type: ignore[untyped-decorator]
 def denormals_kept(smallest_normal: np.float32) -> bool:
     """Whether this thread computes with denormals (the argument is no constant, or the compiler would answer)."""
     return bool(smallest_normal * np.float32(0.5) != np.float32(0))
 
 
-@register_jitable  # type: ignore[untyped-decorator]
+@register_jitable(forceinline=True)  # type: ignore[untyped-decorator]
 def step_block(theta_B: Floats, momentum_B: Floats, gradient_B: Floats, lr: np.float32, mu: np.float32) -> None:
     """m = mu * m + g; theta = theta - lr * (g + mu * m): torch.optim.SGD(nesterov=True, dampening=0)."""
     for i in range(theta_B.size):
