@@ -70,6 +70,6 @@ if [ -e .venv ] && ! { fits .venv/bin/python && .venv/bin/python -m pip --versio
 fi
 [ -e .venv ] || { say "making .venv with $("$python" --version)"; "$python" -m venv .venv; }
 say "installing the pinned packages (some minutes the first time, torch is large)"
-.venv/bin/python -m pip install --constraint constraints.txt --editable '.[dev]'
+.venv/bin/python -m pip install --use-pep517 --constraint constraints.txt --editable '.[dev]'
 fingerprint .venv/bin/python >"$stamp"
 say "done: .venv/bin/swarm"
