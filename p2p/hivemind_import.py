@@ -1,0 +1,54 @@
+"""The one door to hivemind: nothing else imports it.
+
+hivemind and py-libp2p both register the protobuf enum `crypto.pb.KeyType`, so importing both in one process fails.
+py-libp2p's file is a superset with the same names and wire format; it stands in for hivemind's here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from libp2p.crypto.pb import crypto_pb2
+
+assert "hivemind" not in sys.modules, "import hivemind through p2p.hivemind_import only"
+sys.modules["hivemind.proto.crypto_pb2"] = crypto_pb2
+# hivemind installs its own stderr handler at import; nodes print their own lines
+os.environ.setdefault("HIVEMIND_LOGLEVEL", "ERROR")
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # torch.jit.script, in a part of hivemind that is not used here
+    import hivemind
+    import hivemind.hivemind_cli
+    from hivemind.dht.node import DHTNode
+    from hivemind.dht.protocol import DHTProtocol, ValidationError
+    from hivemind.dht.routing import DHTID
+    from hivemind.dht.storage import DictionaryDHTValue
+    from hivemind.dht.validation import DHTRecord, RecordValidatorBase
+    from hivemind.p2p import P2P, PeerID
+    from hivemind.p2p.p2p_daemon_bindings.p2pclient import Client as P2pdClient
+    from hivemind.p2p.p2p_daemon_bindings.utils import ControlFailure
+    from hivemind.utils.multiaddr import Multiaddr
+    from hivemind.utils.timed_storage import get_dht_time
+
+P2PD_PATH = Path(hivemind.hivemind_cli.__file__).with_name("p2pd")
+"""The libp2p daemon (a Go program) that comes with hivemind."""
+
+__all__ = [
+    "DHTID",
+    "P2P",
+    "P2PD_PATH",
+    "ControlFailure",
+    "DHTNode",
+    "DHTProtocol",
+    "DHTRecord",
+    "DictionaryDHTValue",
+    "Multiaddr",
+    "P2pdClient",
+    "PeerID",
+    "RecordValidatorBase",
+    "ValidationError",
+    "get_dht_time",
+    "hivemind",
+]
