@@ -118,9 +118,11 @@ class NodeConfig(Table):
     threads: Positive | None = None
     """CPU threads for training; unset: one per core."""
     rounds: Positive | None = None
-    """Leave once the run has committed this many rounds; unset: stay."""
+    """Leave after the round with this number (round 0 only forms the first view); unset: stay."""
     bulk_lanes: Annotated[int, Field(ge=1, le=64)] = 1
     """Connections per peer for tensors; several fill a fat, long link."""
+    quiet: bool = False
+    """No log lines on standard error; events are still written."""
 
     @property
     def may_found(self) -> bool:

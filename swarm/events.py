@@ -173,6 +173,39 @@ class Attempt(Event):
         return f"round {self.round}, attempt {self.attempt}: {self.reason}"
 
 
+class Straggler(Event):
+    """A live member was not waited for any longer."""
+
+    EVENT = "straggler"
+    round: int
+    peer: str
+
+    def line(self) -> str:
+        return f"round {self.round} goes on without {short(self.peer)}, which is not ready"
+
+
+class RefusedPlan(Event):
+    """A coordinator proposed what does not follow from what this node knows."""
+
+    EVENT = "refused_plan"
+    round: int
+    peer: str
+    reason: str
+
+    def line(self) -> str:
+        return f"round {self.round}: plan of {short(self.peer)} refused: {self.reason}"
+
+
+class Behind(Event):
+    """The swarm went on without this node; it fetches what it missed."""
+
+    EVENT = "behind"
+    reason: str
+
+    def line(self) -> str:
+        return f"behind the swarm: {self.reason}"
+
+
 class Left(Event):
     """The node has said Leave; `round` is the last it took part in."""
 
@@ -181,6 +214,16 @@ class Left(Event):
 
     def line(self) -> str:
         return f"left after round {self.round}"
+
+
+class Notice(Event):
+    """Something worth knowing that asks for nothing."""
+
+    EVENT = "notice"
+    message: str
+
+    def line(self) -> str:
+        return self.message
 
 
 class Error(Event):
@@ -193,7 +236,10 @@ class Error(Event):
 
 EVENTS: dict[str, type[Event]] = {
     cls.EVENT: cls
-    for cls in (Started, Waiting, PeerUp, PeerDown, Synced, Train, Round, Evaluated, Refused, Attempt, Left, Error)
+    for cls in (
+        *(Started, Waiting, PeerUp, PeerDown, Synced, Train, Round, Evaluated, Refused),
+        *(Attempt, Straggler, RefusedPlan, Behind, Left, Notice, Error),
+    )
 }
 
 

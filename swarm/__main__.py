@@ -1,0 +1,5 @@
+"""`python -m swarm` is `swarm`."""
+
+from swarm.cli import main
+
+main()

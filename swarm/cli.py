@@ -1,0 +1,224 @@
+"""The command line. Commands import what they need when they run, so that `swarm --help` is instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from p2p.errors import SwarmError
+
+if TYPE_CHECKING:
+    from swarm.config import Config
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, by convention 128 + SIGINT."""
+
+app = typer.Typer(
+    name="swarm",
+    help="Train one model together with strangers' machines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="TOML file with the tables [run] and [node].")]
+Name = Annotated[str | None, typer.Option(help="How logs call this node.")]
+Host = Annotated[str | None, typer.Option(help="Address to listen on.")]
+Port = Annotated[int | None, typer.Option(help="Data port (0: any free one).")]
+DhtPort = Annotated[int | None, typer.Option(help="DHT port (0: any free one).")]
+AnnounceHost = Annotated[str | None, typer.Option(help="Address others dial, if it is not the one listened on.")]
+Bootstrap = Annotated[
+    list[str] | None, typer.Option(help="Multiaddrs of nodes that are in the swarm; repeat, or separate by commas.")
+]
+Found = Annotated[bool | None, typer.Option("--found/--no-found", help="Whether to start the run if nobody is there.")]
+StateDir = Annotated[Path | None, typer.Option(help="Where the key, the state and the events are kept.")]
+KeyFile = Annotated[Path | None, typer.Option(help="Ed25519 identity [default: identity.key in the state directory].")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads for training.")]
+LastRound = Annotated[int | None, typer.Option(help="Leave after this round [default: stay].")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No log lines; events are still written.")]
+Model = Annotated[str | None, typer.Option(help="Size of the model.")]
+InnerSteps = Annotated[int | None, typer.Option(help="H: inner steps in a round.")]
+BatchSize = Annotated[int | None, typer.Option(help="Samples in an inner step.")]
+CodecName = Annotated[str | None, typer.Option("--codec", help="How pseudo-gradients travel: int8, int4 or fp32.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the parameters and of the order of the samples.")]
+MinPeers = Annotated[int | None, typer.Option(help="Members that must be there to found the run.")]
+
+
+@app.command()
+def node(
+    config: ConfigFile = None,
+    name: Name = None,
+    host: Host = None,
+    port: Port = None,
+    dht_port: DhtPort = None,
+    announce_host: AnnounceHost = None,
+    bootstrap_peers: Bootstrap = None,
+    found: Found = None,
+    state_dir: StateDir = None,
+    key_file: KeyFile = None,
+    device: Device = None,
+    threads: Threads = None,
+    rounds: LastRound = None,
+    model: Model = None,
+    inner_steps: InnerSteps = None,
+    batch_size: BatchSize = None,
+    codec: CodecName = None,
+    seed: Seed = None,
+    min_peers: MinPeers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run one node: find the swarm, fetch its state, train and average until told to stop.
+
+    Options override the environment (SWARM_NODE__PORT=7400, SWARM_RUN__MODEL=demo, ...), which overrides the file.
+    """
+    own = {
+        "name": name,
+        "host": host,
+        "port": port,
+        "dht_port": dht_port,
+        "announce_host": announce_host,
+        "bootstrap_peers": _joined(bootstrap_peers),
+        "found": found,
+        "state_dir": state_dir,
+        "key_file": key_file,
+        "device": device,
+        "threads": threads,
+        "rounds": rounds,
+        "quiet": quiet or None,
+    }
+    shared = _run_options(model, inner_steps, batch_size, codec, seed) | {"min_peers": min_peers}
+    settings = _load(config, {"node": own, "run": shared})
+
+    from swarm.state_dir import claimed
+
+    with claimed(settings.node.state_dir):
+        from swarm import node as program
+
+        raise typer.Exit(program.main(settings))
+
+
+@app.command()
+def bootstrap(
+    config: ConfigFile = None,
+    host: Host = None,
+    port: DhtPort = None,
+    bootstrap_peers: Bootstrap = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Run a DHT node only, an address where others find each other. It does not train.
+
+    Prints its multiaddrs, one a line: give them to other nodes as --bootstrap-peers. Its state is kept in the folder
+    `bootstrap` of the state directory, so that the addresses stay the same.
+    """
+    own = {
+        "host": host,
+        "dht_port": port,
+        "bootstrap_peers": _joined(bootstrap_peers),
+        "state_dir": state_dir,
+    }
+    settings = _load(config, {"node": own})
+
+    from swarm.state_dir import claimed
+
+    with claimed(settings.node.state_dir / "bootstrap") as path:
+        from swarm.bootstrap import serve
+
+        serve(settings.node, path)
+
+
+@app.command()
+def simulate(
+    nodes: Annotated[int, typer.Option(help="Nodes that found the run.")] = 4,
+    rounds: Annotated[int, typer.Option(help="Rounds to commit.")] = 10,
+    inner_steps: InnerSteps = None,
+    codec: CodecName = None,
+    join_at: Annotated[int | None, typer.Option(help="One more node starts after this round (0: none).")] = None,
+    leave_at: Annotated[int | None, typer.Option(help="The last node leaves after this round (0: none).")] = None,
+    kill_at: Annotated[int | None, typer.Option(help="The second node is killed after this round.")] = None,
+    seed: Seed = None,
+    model: Model = None,
+    batch_size: BatchSize = None,
+    device: Device = None,
+    config: ConfigFile = None,
+    report: Annotated[Path, typer.Option(help="Folder for report.json and loss.png.")] = Path("report"),
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also a lone node and data parallel, same tokens.")
+    ] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the nodes' state, logs and configurations.")] = False,
+) -> None:
+    """Run a swarm of real nodes on this machine, with a node that joins and one that leaves.
+
+    Without --join-at, --leave-at and --kill-at a node joins after a third of the rounds and one leaves after two
+    thirds. Ends with status 1 if members ever disagree, a round is lost, or a node dies that should not.
+    """
+    options = {"run": _run_options(model, inner_steps, batch_size, codec, seed), "node": {"device": device}}
+    settings = _load(config, options)
+
+    from swarm.simulate.command import scenario_of, simulate
+
+    scenario = scenario_of(settings, nodes, rounds, join_at, leave_at, kill_at)
+    raise typer.Exit(simulate(scenario, report, baseline=baseline, keep=keep))
+
+
+@app.command()
+def status(
+    address: Annotated[
+        str | None, typer.Argument(help="HOST:PORT of a node [default: the one on this machine].")
+    ] = None,
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.")] = False,
+) -> None:
+    """Ask a running node how it is, over a real authenticated channel. Status 1 if nothing answers within 5 s."""
+    settings = _load(config, {})
+
+    from swarm.status import show_status
+
+    here = "127.0.0.1" if settings.node.host in ("0.0.0.0", "::") else settings.node.host
+    show_status(address or f"{here}:{settings.node.port}", as_json=as_json)
+
+
+@app.command()
+def keygen(path: Annotated[Path | None, typer.Argument(help="Key file [default: the node's].")] = None) -> None:
+    """Print the peer id of a key file; make the file first if it is not there."""
+    target = path or _load(None, {}).node.key_path
+
+    from p2p.identity import Identity
+
+    typer.echo(Identity.load_or_create(target.expanduser()).peer_id)
+
+
+def main() -> None:
+    """Entry point: whatever a person can do something about is one line on standard error, and status 1."""
+    try:
+        app()
+    except SwarmError as error:
+        for line in str(error).splitlines():
+            typer.echo(f"swarm: {line}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _load(file: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Config:
+    from swarm.config_load import load_config
+
+    return load_config(file, os.environ, options)
+
+
+def _run_options(
+    model: str | None, inner_steps: int | None, batch_size: int | None, codec: str | None, seed: int | None
+) -> dict[str, Any]:
+    return {"model": model, "inner_steps": inner_steps, "batch_size": batch_size, "codec": codec, "seed": seed}
+
+
+def _joined(values: list[str] | None) -> str | None:
+    """A repeated option as one list with commas; an option not given is None."""
+    return ",".join(values) if values else None

@@ -1,0 +1,127 @@
+"""What the simulation knows of its nodes: their events, folded into one view each."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from swarm.events import Evaluated, Event, EventReader, Left, PeerDown, PeerUp, Round, Started, Synced, Train, Waiting
+
+NEWS_KEPT = 200
+
+
+@dataclass
+class NodeView:
+    """One node as its events tell it."""
+
+    name: str
+    reader: EventReader
+    inner_steps: int
+    """H, to know when training ends and the reduce begins."""
+    state: str = "starting"
+    peer: str = ""
+    round: int | None = None
+    inner_step: int = 0
+    loss: float | None = None
+    peers: set[str] = field(default_factory=set)
+    rounds: list[Round] = field(default_factory=list)
+    evaluations: list[Evaluated] = field(default_factory=list)
+    bytes_sent: int = 0
+
+    @property
+    def committed(self) -> int:
+        """Number of the last round it has committed; -1 if none."""
+        return self.rounds[-1].round if self.rounds else -1
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """In its last round, training and all."""
+        last = self.rounds[-1] if self.rounds else None
+        return last.tokens / last.round_seconds if last and last.round_seconds > 0 else None
+
+    def apply(self, event: Event) -> None:
+        """Fold one event in."""
+        match event:
+            case Started():
+                self.peer = event.peer
+            case Waiting():
+                self.state = "waiting"
+            case Synced():
+                self.state = "synced"
+            case PeerUp():
+                self.peers.add(event.peer)
+            case PeerDown():
+                self.peers.discard(event.peer)
+            case Train():
+                self.round, self.inner_step, self.loss = event.round, event.inner_step, event.loss
+                self.state = "training" if event.inner_step < self.inner_steps else "reducing"
+            case Round():
+                self.rounds.append(event)
+                self.round, self.inner_step, self.state = event.round, event.inner_steps, "committed"
+                self.loss = event.loss if event.loss is not None else self.loss
+                self.bytes_sent += event.bytes_sent
+            case Evaluated():
+                self.evaluations.append(event)
+            case Left():
+                self.state = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """One line of what happened: seconds since the simulation began, who (empty: the simulation itself), what."""
+
+    seconds: float
+    node: str
+    text: str
+
+
+class Board:
+    """All nodes, and what happened lately."""
+
+    def __init__(self, rounds: int, inner_steps: int) -> None:
+        self.rounds, self.inner_steps = rounds, inner_steps
+        self.nodes: dict[str, NodeView] = {}
+        self.news: deque[News] = deque(maxlen=NEWS_KEPT)
+        self.told = 0
+        """News so far, those no longer kept included."""
+        self.began = self.heard = time.monotonic()
+        """`heard`: when any node last got anything done."""
+
+    def add(self, name: str, events: Path) -> NodeView:
+        view = NodeView(name, EventReader(events), self.inner_steps)
+        self.nodes[name] = view
+        return view
+
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def tell(self, text: str, node: str = "") -> None:
+        self.news.append(News(self.seconds(), node, text))
+        self.told += 1
+
+    def read(self) -> None:
+        """Take in what the nodes have written since the last call."""
+        for view in self.nodes.values():
+            for _, event in view.reader.new():
+                view.apply(event)
+                if isinstance(event, (Started, Synced, Train, Round)):
+                    self.heard = time.monotonic()
+                if text := self._worth_telling(view, event):
+                    self.tell(text, view.name)
+
+    @property
+    def committed(self) -> int:
+        """The newest round that any node has committed."""
+        return max((view.committed for view in self.nodes.values()), default=-1)
+
+    def _worth_telling(self, view: NodeView, event: Event) -> str:
+        if isinstance(event, Round):
+            return event.line() if view is next(iter(self.nodes.values())) else ""
+        if isinstance(event, (Started, PeerUp, Train)):
+            return ""
+        if isinstance(event, Evaluated):
+            newest = all(event.round > e.round for v in self.nodes.values() if v is not view for e in v.evaluations)
+            return event.line() if newest else ""
+        return event.line()

@@ -1,0 +1,110 @@
+"""`swarm simulate`: from options to a scenario, and from its outcome to files, a summary and an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from swarm.config import Config
+from swarm.simulate.display import display_for
+from swarm.simulate.orchestrator import SWARM, Simulation
+from swarm.simulate.plot import plot
+from swarm.simulate.report import build_report, summary
+from swarm.simulate.scenario import Scenario
+from swarm.simulate.workspace import Workspace, report_directory
+
+BASELINE_PROGRESS_SECONDS = 5.0
+
+
+def scenario_of(
+    settings: Config, nodes: int, rounds: int, join_at: int | None, leave_at: int | None, kill_at: int | None
+) -> Scenario:
+    """The scenario that the options ask for; the demo's join and leave if they ask for no fault. 0 means none."""
+    if join_at is leave_at is kill_at is None:
+        return Scenario.demo(nodes, rounds, settings.run, settings.node.device)
+    return Scenario(
+        nodes, rounds, join_at or None, leave_at or None, kill_at or None, settings.run, settings.node.device
+    )
+
+
+def simulate(
+    scenario: Scenario, report_path: Path, *, baseline: bool = False, keep: bool = False, command: Sequence[str] = SWARM
+) -> int:
+    """Run it, write report.json and loss.png, print a summary. Returns the exit status."""
+    report_path = report_directory(report_path)
+    workspace = Workspace()
+    failed = True
+    try:
+        simulation = Simulation(scenario, workspace, display_for(sys.stdout), command)
+        simulation.run()
+        report = _report(simulation)
+        if baseline:
+            report["baseline"] = _baseline(scenario, report["totals"]["tokens"])
+        failed = bool(report["problems"])
+        (report_path / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
+        plot(report, report_path / "loss.png")
+        _say("", *summary(report), f"report              {report_path / 'report.json'}, {report_path / 'loss.png'}")
+        return 1 if failed else 0
+    except KeyboardInterrupt:
+        failed = False  # nobody wants to look at what they have stopped
+        raise
+    finally:
+        if keep or failed:
+            _say(f"state, logs         {workspace.path}")
+        else:
+            workspace.remove()
+
+
+def _report(simulation: Simulation) -> dict[str, Any]:
+    from ops.codec import get_codec
+
+    run = simulation.scenario.run
+    return build_report(
+        simulation.scenario,
+        simulation.board,
+        simulation.done,
+        simulation.problems,
+        _parameters(run.model),
+        get_codec(run.codec).bits_per_value,
+    )
+
+
+def _baseline(scenario: Scenario, tokens: int) -> dict[str, float]:
+    """Held-out losses of a lone node and of synchronous data parallel on as many tokens as the swarm has trained on."""
+    from swarm.baseline import run_baseline
+
+    _say("", f"baselines: {tokens:,} tokens by one node alone, then by data parallel of {scenario.nodes}")
+    shown = 0.0
+
+    def progress(name: str, step: int, steps: int, loss: float) -> None:
+        nonlocal shown
+        if time.monotonic() - shown > BASELINE_PROGRESS_SECONDS:
+            shown = time.monotonic()
+            _say(f"  {name}: step {step + 1} of {steps}, loss {loss:.3f}")
+
+    threads = os.cpu_count() or 1
+    baseline = run_baseline(scenario.run, total_tokens=tokens, nodes=scenario.nodes, threads=threads, progress=progress)
+    return asdict(baseline)
+
+
+def _parameters(model: str) -> int:
+    """Values in the flat vector of that size."""
+    import torch
+
+    from swarm.model.llama import Llama
+    from swarm.model.sizes import model_config
+
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Llama(model_config(model)).parameters())
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        sys.stdout.write(line + "\n")
+    sys.stdout.flush()

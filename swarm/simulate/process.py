@@ -1,0 +1,115 @@
+"""Child processes that cannot outlive the simulation, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from p2p.parent_death import die_with_parent
+
+GRACE_SECONDS = 10.0
+"""A node has this long to leave after SIGTERM."""
+GROUP_SECONDS = 5.0
+"""What a dead node started has this long to notice it."""
+
+
+class Child:
+    """One process in a session of its own: Ctrl-C in the terminal reaches the simulation only, which then stops it.
+
+    Its kernel sends it SIGTERM when the simulation dies, even by SIGKILL. Start children from the main thread: the
+    signal comes when the thread that started them ends.
+    """
+
+    def __init__(self, command: Sequence[str], output: Path, environment: Mapping[str, str]) -> None:
+        """output: file for its standard output and error, appended to."""
+        self.output = output
+        parent = os.getpid()
+        with output.open("ab") as file:
+            self.process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,
+                preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
+            )
+        self.stopped_at: float | None = None
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        return self.process.poll()
+
+    def terminate(self) -> None:
+        """Ask it to leave."""
+        self.stopped_at = time.monotonic()
+        if self.status is None:
+            self.process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL to it alone: what it started has to notice by itself."""
+        self.stopped_at = time.monotonic()
+        if self.status is None:
+            self.process.kill()
+
+    def lines(self) -> list[str]:
+        return self.output.read_text(errors="replace").splitlines()
+
+    def last_line(self) -> str:
+        """The last thing it said, for an error message."""
+        return next((line.strip() for line in reversed(self.lines()) if line.strip()), "it said nothing")
+
+    def group_lives(self) -> bool:
+        """Whether anything of its session is left (it, or what it started and did not clean up)."""
+        return self.pid in living_groups()
+
+    def kill_group(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def stop_all(children: Iterable[Child], grace: float = GRACE_SECONDS) -> list[Child]:
+    """SIGTERM to all, SIGKILL to those that are there after `grace` seconds, and the same for what they left behind.
+
+    Returns the children that did not go, or left something behind, when asked politely.
+    """
+    children = list(children)
+    for child in children:
+        child.terminate()
+    _wait(children, grace, lambda child: child.status is None)
+    stubborn = [child for child in children if child.status is None]
+    for child in stubborn:
+        child.kill_group()
+        child.process.wait()
+    _wait(children, GROUP_SECONDS, Child.group_lives)
+    littering = [child for child in children if child.group_lives()]
+    for child in littering:
+        child.kill_group()
+    return stubborn + [child for child in littering if child not in stubborn]
+
+
+def living_groups() -> set[int]:
+    """Process groups that have a living process. A zombie is dead: in a container nobody may come to reap it."""
+    groups = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended while we looked
+            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
+            if state not in "ZX":
+                groups.add(int(group))
+    return groups
+
+
+def _wait(children: Sequence[Child], seconds: float, busy: Callable[[Child], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while any(busy(child) for child in children) and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -1,0 +1,166 @@
+"""The report of a simulation: what each round cost and gave, the totals, and everything that went wrong.
+
+Totals are over rounds that trained (round 0 only forms the first view):
+
+- bytes_per_param_per_round: mean over members and rounds of the bytes a member sent, at its sockets and TLS included,
+  per parameter; state sent to newcomers is not in it (see transfer_bytes_sent of each row).
+- expected_bytes_per_param: the butterfly's payload for the same members and rounds, (N-1)/N * (1 + C/N) * bits/8 for N
+  members of which C contribute: parts to N-1 owners from contributors, one N-th of the mean to N-1 others by all.
+- utilisation: the part of their time that members who trained spent training: training / (training + reduce + waiting),
+  where the denominator is the whole time from commit to commit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from swarm.events import Round
+from swarm.simulate.board import Board
+from swarm.simulate.orchestrator import Done
+from swarm.simulate.scenario import Scenario
+
+BASELINES = {"alone": "one node alone", "alone_all_tokens": "  with all tokens", "data_parallel": "data parallel"}
+"""What the fields of swarm.baseline.Baseline are called in summary and plot."""
+ROW: tuple[str, ...] = (
+    "round",
+    "node",
+    "loss",
+    "tokens",
+    "inner_steps",
+    "train_seconds",
+    "reduce_seconds",
+    "round_seconds",
+)
+ROW += ("bytes_sent", "bytes_received", "transfer_bytes_sent", "contributors", "members")
+ROW += ("record", "theta_digest", "momentum_digest")
+
+
+def build_report(
+    scenario: Scenario, board: Board, done: Iterable[Done], problems: list[str], params: int, bits: float
+) -> dict[str, Any]:
+    """The content of report.json. params: values of the flat vector; bits: of the codec, per value."""
+    rounds = sorted((event for view in board.nodes.values() for event in view.rounds), key=lambda e: (e.round, e.node))
+    faults = [
+        {"kind": d.fault.kind, "node": d.fault.node, "after_round": d.fault.after, "seconds": round(d.seconds, 1)}
+        for d in done
+    ]
+    return {
+        "rounds": [_row(event) for event in rounds],
+        "totals": totals(board, rounds, scenario.run.codec, params, bits),
+        "held_out": [{"round": number, "loss": loss} for number, loss in held_out(board).items()],
+        "faults": faults,
+        "problems": problems + check(scenario, board, faults),
+        "scenario": {"nodes": scenario.nodes, "rounds": scenario.rounds, "run": scenario.run_config.model_dump()},
+    }
+
+
+def totals(board: Board, rounds: list[Round], codec: str, params: int, bits: float) -> dict[str, Any]:
+    trained = [event for event in rounds if event.contributors]
+    losses = list(held_out(board).values())
+    return {
+        "params": params,
+        "codec": codec,
+        "rounds": len({event.round for event in trained}),
+        "seconds": round(board.seconds(), 1),
+        "tokens": sum(event.tokens for event in trained),
+        "bytes_per_param_per_round": _mean((e.bytes_sent - e.transfer_bytes_sent) / params for e in trained),
+        "expected_bytes_per_param": _mean(expected_bytes(len(e.members), e.contributors, bits) for e in trained),
+        "utilisation": utilisation(trained),
+        "held_out_loss_first": losses[0] if losses else None,
+        "held_out_loss_last": losses[-1] if losses else None,
+    }
+
+
+def expected_bytes(members: int, contributors: int, bits: float) -> float:
+    """Payload that the mean member sends in a round, bytes per parameter."""
+    return (members - 1) / members * (1 + contributors / members) * bits / 8
+
+
+def utilisation(rounds: Iterable[Round]) -> float | None:
+    """Training over all time, of the members that trained."""
+    busy = total = 0.0
+    for event in rounds:
+        if event.inner_steps:
+            busy += event.train_seconds
+            total += max(event.round_seconds, event.train_seconds + event.reduce_seconds)
+    return busy / total if total else None
+
+
+def held_out(board: Board) -> dict[int, float]:
+    """Held-out loss by round, in order; all members hold the same parameters, so one that told is enough."""
+    losses: dict[int, float] = {}
+    for view in board.nodes.values():
+        for event in view.evaluations:
+            losses.setdefault(event.round, event.held_out_loss)
+    return dict(sorted(losses.items()))
+
+
+def check(scenario: Scenario, board: Board, faults: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What must not happen and did: lost rounds, members that disagree, members without a round, absent newcomers."""
+    told: dict[int, dict[str, Round]] = defaultdict(dict)
+    for view in board.nodes.values():
+        for event in view.rounds:
+            told[event.round][event.peer] = event
+    names = {view.peer: view.name for view in board.nodes.values() if view.peer}
+    going = {fault["node"] for fault in faults if fault["kind"] != "join"}
+    lost = [number for number in range(1, scenario.rounds + 1) if number not in told]
+    problems = [f"round {number} was lost: no node committed it" for number in lost]
+    for number, events in sorted(told.items()):
+        problems += _differences(number, events, names)
+        silent = {names.get(peer, peer) for event in events.values() for peer in event.members if peer not in events}
+        problems += [f"round {number}: {name} was a member and did not commit it" for name in sorted(silent - going)]
+    for fault in faults:
+        if fault["kind"] == "join" and not any(e.tokens for e in board.nodes[fault["node"]].rounds):
+            problems.append(f"{fault['node']} joined after round {fault['after_round']} and never trained in a round")
+    return problems
+
+
+def _differences(number: int, events: Mapping[str, Round], names: Mapping[str, str]) -> list[str]:
+    problems = []
+    for field in ("record", "theta_digest", "momentum_digest"):
+        holders: dict[str, list[str]] = defaultdict(list)
+        for peer, event in events.items():
+            holders[getattr(event, field)].append(names.get(peer, peer))
+        if len(holders) > 1:
+            sides = " against ".join(f"{value[:8]} ({', '.join(who)})" for value, who in holders.items())
+            problems.append(f"round {number}: {field} differs: {sides}")
+    return problems
+
+
+def _row(event: Round) -> dict[str, Any]:
+    row = {key: getattr(event, key) for key in ROW}
+    row["members"] = len(event.members)
+    if row["loss"] is not None and not math.isfinite(row["loss"]):
+        row["loss"] = None  # JSON has no NaN
+    return row
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else None
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """The report in a few lines, for people."""
+    numbers = report["totals"]
+    lines = [
+        f"rounds committed    {numbers['rounds']} of {report['scenario']['rounds']} in {numbers['seconds']:.0f} s",
+        f"held-out loss       {_shown(numbers['held_out_loss_first'])} -> {_shown(numbers['held_out_loss_last'])} nats "
+        "per token",
+        f"bytes per parameter {_shown(numbers['bytes_per_param_per_round'])} sent by a member in a round "
+        f"(payload alone: {_shown(numbers['expected_bytes_per_param'])}, {numbers['codec']})",
+        f"utilisation         {_shown(numbers['utilisation'])} of the time spent training",
+    ]
+    lines += [
+        f"{f['kind']:<19} {f['node']} after round {f['after_round']} ({f['seconds']} s)" for f in report["faults"]
+    ]
+    if not report["problems"]:
+        lines.append("digests             theta and momentum identical on all members after every round")
+    return lines + [f"PROBLEM             {problem}" for problem in report["problems"]]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,47 @@
+"""One process a state directory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from swarm.state_dir import StateDirError, claimed
+
+CLAIM = "import sys, pathlib; from swarm.state_dir import claimed\nwith claimed(pathlib.Path(sys.argv[1])): pass"
+
+
+def claim_elsewhere(path: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", CLAIM, str(path)], capture_output=True, text=True, check=False)
+
+
+def test_it_makes_the_directory_and_keeps_others_out_while_it_is_used(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    with claimed(path):
+        refused = claim_elsewhere(path)
+        assert refused.returncode == 1
+        assert "another process uses the state directory" in refused.stderr
+    assert claim_elsewhere(path).returncode == 0
+
+
+def test_a_fork_does_not_take_the_lock_along(tmp_path: Path) -> None:
+    with claimed(tmp_path):
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(read, 1)
+            os._exit(0)
+    assert claim_elsewhere(tmp_path).returncode == 0
+    os.write(write, b"x")
+    os.waitpid(child, 0)
+    os.close(read)
+    os.close(write)
+
+
+def test_a_path_that_cannot_be_a_directory_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StateDirError, match="choose another with --state-dir"), claimed(tmp_path / "file"):
+        pass
