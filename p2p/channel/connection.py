@@ -1,0 +1,229 @@
+"""One TLS connection: frames in through a FrameParser, frames out without joining their payload."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Protocol, cast
+
+from p2p.channel.frames import FrameParser, FrameSink, frame_head
+from p2p.channel.meter import Gauge, Meter
+from p2p.protocol.messages import BadMessage
+
+WRITE_BYTES = 128 << 10
+"""Payload handed to TLS at once: what is encrypted in one go stays in the cache."""
+HIGH_WATER_BYTES = 512 << 10
+DEAD_AFTER_SECONDS = 20
+
+
+class ConnectionSink(FrameSink, Protocol):
+    """Owner of a connection."""
+
+    def connected(self, connection: Connection) -> None:
+        """TLS is up."""
+
+    def lost(self, reason: str) -> None:
+        """Called once, last of all; also after `close` and `abort`."""
+
+
+class Outgoing:
+    """A frame on its way into TLS; `done` is set when its last byte has been encrypted."""
+
+    def __init__(self, pieces: Iterator[list[bytes | memoryview]], size: int) -> None:
+        self.pieces = pieces
+        self.size = size
+        self.started = False
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+def _pieces(head: bytes, buffers: Sequence[memoryview]) -> Iterator[list[bytes | memoryview]]:
+    """`head` and `buffers` in order, in groups of about WRITE_BYTES; nothing is copied."""
+    group: list[bytes | memoryview] = [head]
+    room = WRITE_BYTES
+    for buffer in buffers:
+        start = 0
+        while start < len(buffer):
+            piece = buffer[start : start + room]
+            group.append(piece)
+            start += len(piece)
+            room -= len(piece)
+            if room == 0:
+                yield group
+                group, room = [], WRITE_BYTES
+    if group:
+        yield group
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Protocol object of a TLS transport."""
+
+    def __init__(self, sink: ConnectionSink, meter: Meter) -> None:
+        self._sink = sink
+        self._meter = meter
+        self._gauge: Gauge | None = None
+        self._transport: asyncio.Transport | None = None
+        self._queue: deque[Outgoing] = deque()
+        self._queued_bytes = 0
+        self._paused = False
+        self._reason: str | None = None
+        self._closed = asyncio.get_running_loop().create_future()
+        self.parser = FrameParser(sink)
+        self.address: tuple[str, int] = ("?", 0)
+
+    @property
+    def closing(self) -> bool:
+        return self._reason is not None
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes that wait to be sent."""
+        return self._queued_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
+
+    def hand_over(self, sink: ConnectionSink, lane: int) -> None:
+        """The handshake is over: frames go to `sink` from the next on."""
+        self._sink = self.parser.sink = sink
+        if self._gauge is not None:
+            self._gauge.lane = "bulk" if lane else "control"
+
+    def peer_certificate(self) -> bytes:
+        """DER of the other side's certificate; empty when it has none."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport else None
+        return (tls.getpeercert(binary_form=True) or b"") if tls else b""
+
+    def protocol_name(self) -> str | None:
+        """ALPN protocol that both sides agreed on."""
+        tls = self._transport.get_extra_info("ssl_object") if self._transport else None
+        return tls.selected_alpn_protocol() if tls else None
+
+    # --- sending
+
+    def send(self, message: bytes) -> bool:
+        """Queue a frame without payload; never waits. False when the connection is closing."""
+        if self._transport is None or self.closing:
+            return False
+        assert not self._queue, "small frames and frames with payload use different lanes"
+        self._write([frame_head(message)])
+        return True
+
+    def enqueue(self, message: bytes, buffers: Sequence[memoryview]) -> Outgoing:
+        """Queue a frame with payload; await its `done` (ConnectionResetError when the connection ends before)."""
+        views = [view.cast("B") for view in buffers if view.nbytes]
+        size = sum(map(len, views))
+        outgoing = Outgoing(_pieces(frame_head(message, size), views), size)
+        if self._transport is None or self.closing:
+            outgoing.done.set_exception(ConnectionResetError("closed"))
+            return outgoing
+        self._queue.append(outgoing)
+        self._queued_bytes += size
+        self._pump()
+        return outgoing
+
+    def withdraw(self, outgoing: Outgoing) -> None:
+        """Take back a frame unless its first byte has left; a frame once begun is sent to its end."""
+        if not outgoing.started and outgoing in self._queue:
+            self._queue.remove(outgoing)
+            self._queued_bytes -= outgoing.size
+
+    def _pump(self) -> None:
+        """Give frames to TLS, piece by piece, for as long as it takes them."""
+        while self._queue and not self._paused and not self.closing:
+            outgoing = self._queue[0]
+            outgoing.started = True
+            group = next(outgoing.pieces, None)
+            if group is not None:
+                self._write(group)
+                continue
+            self._queue.popleft()
+            self._queued_bytes -= outgoing.size
+            if not outgoing.done.done():
+                outgoing.done.set_result(None)
+
+    def _write(self, group: Sequence[bytes | memoryview]) -> None:
+        assert self._transport is not None, "connected"
+        if self._gauge is not None:
+            self._gauge.frames_sent += sum(map(len, group))
+        self._transport.writelines(group)
+
+    # --- ending
+
+    def close(self, reason: str) -> None:
+        """Send what is queued in TLS, say goodbye, close; what still arrives is ignored."""
+        if self._end(reason) and self._transport is not None:
+            self._transport.close()
+
+    def abort(self, reason: str) -> None:
+        """Close now."""
+        self._end(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    async def wait_closed(self) -> None:
+        await asyncio.shield(self._closed)
+
+    def _end(self, reason: str) -> bool:
+        if self.closing:
+            return False
+        self._reason = reason
+        self.parser.stop()
+        return True
+
+    # --- called by the transport
+
+    def connection_made(self, base: asyncio.BaseTransport) -> None:
+        transport = cast(asyncio.Transport, base)  # uvloop's is one by its methods only
+        self._transport = transport
+        tcp = transport.get_extra_info("socket")
+        _tune(tcp)
+        self._gauge = self._meter.attach(tcp)
+        peername = transport.get_extra_info("peername")
+        if isinstance(peername, tuple):
+            self.address = (str(peername[0]), int(peername[1]))
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
+        self._sink.connected(self)
+
+    def get_buffer(self, _sizehint: int) -> memoryview:
+        return self.parser.buffer()
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self._gauge is not None:
+            self._gauge.frames_received += nbytes
+        try:
+            self.parser.received(nbytes)
+        except BadMessage as error:
+            self.abort(f"bad message: {error}")
+
+    def eof_received(self) -> None:
+        self._end("closed by the peer")
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(str(exc) or type(exc).__name__ if exc else "closed by the peer")
+        if self._gauge is not None:
+            self._meter.retire(self._gauge)
+        for outgoing in self._queue:
+            if not outgoing.done.done():
+                outgoing.done.set_exception(ConnectionResetError(self._reason))
+        self._queue.clear()
+        if not self._closed.done():
+            self._closed.set_result(None)
+        self._sink.lost(self._reason or "")
+
+
+def _tune(tcp: socket.socket) -> None:
+    """No delay; a peer whose machine is gone is noticed. Buffer sizes are the kernel's to tune."""
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_AFTER_SECONDS // 2)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_SECONDS // 4)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_SECONDS * 1000)

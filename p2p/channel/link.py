@@ -1,0 +1,165 @@
+"""A link: the control lane and the bulk lanes between this node and one peer. It lives and ends as a whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from p2p.channel.connection import Connection
+from p2p.channel.handshake import Established
+from p2p.channel.hello import OPEN_MESSAGES, Bye, Hello, Refused, decode_one_of
+from p2p.protocol.messages import MAX_MESSAGE_BYTES, BadMessage, Message, PeerId, encode
+
+MAX_CONTROL_QUEUE_BYTES = 8 << 20
+LANE_SECONDS = 10.0
+
+
+class LinkLost(ConnectionError):
+    """The link to a peer ended, or there is none: what was being sent may not have arrived."""
+
+
+class MessageHandler(Protocol):
+    """Takes the messages of all links. Called on the loop; BadMessage raised here closes the link with that reason."""
+
+    def open_payload(self, peer: PeerId, message: Message, size: int) -> Sequence[memoryview] | None:
+        """Writable memory for a payload of `size` bytes, filled in order (sizes add up to it); None drops it all.
+
+        The memory is written to until `on_message` or the link's end.
+        """
+
+    def on_message(self, peer: PeerId, message: Message, payload: Sequence[memoryview] | None) -> None:
+        """A message and its payload (None if it has none) are complete. In order within a lane, not between lanes."""
+
+
+class Link:
+    """One peer's lanes. `on_end(link, reason)` is called once, when the first of them is lost or `shut` is called."""
+
+    def __init__(
+        self,
+        control: Connection,
+        established: Established,
+        handler: MessageHandler,
+        on_end: Callable[[Link, str], None],
+    ) -> None:
+        self.hello: Hello = established.hello
+        self.peer: str = established.hello.peer
+        self.id = established.link
+        self.dialled = established.dialled
+        self.handler = handler
+        self.ended: str | None = None
+        self._control = control
+        self._bulk: dict[int, Connection] = {}
+        self._lane_added = asyncio.Event()
+        self._on_end = on_end
+        control.hand_over(_LaneSink(self, 0), 0)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._control.address
+
+    def has_lane(self, lane: int) -> bool:
+        return lane in self._bulk
+
+    def attach(self, lane: int, connection: Connection) -> None:
+        """Add a bulk lane."""
+        assert lane > 0, "the control lane is there from the start"
+        assert lane not in self._bulk, "one connection a lane"
+        self._bulk[lane] = connection
+        connection.hand_over(_LaneSink(self, lane), lane)
+        self._lane_added.set()
+
+    def send(self, data: bytes) -> bool:
+        """Queue an encoded message on the control lane. False when the link has ended."""
+        if self.ended is not None:
+            return False
+        if self._control.pending_bytes > MAX_CONTROL_QUEUE_BYTES:
+            self.shut("it does not take our messages", tell=False)
+            return False
+        return self._control.send(data)
+
+    async def send_bulk(self, data: bytes, buffers: Sequence[memoryview]) -> None:
+        """Send an encoded message and its payload on the emptiest bulk lane. Raises LinkLost."""
+        connection = await self._bulk_lane()
+        outgoing = connection.enqueue(data, buffers)
+        try:
+            await outgoing.done
+        except ConnectionResetError as error:
+            raise LinkLost(f"{self.peer}: {self.ended or error}") from None
+        except asyncio.CancelledError:
+            connection.withdraw(outgoing)
+            raise
+
+    async def _bulk_lane(self) -> Connection:
+        if not self._bulk and self.ended is None:
+            try:
+                async with asyncio.timeout(LANE_SECONDS):
+                    await self._lane_added.wait()
+            except TimeoutError:
+                self.shut(f"no bulk lane within {LANE_SECONDS:.0f} s")
+        if self.ended is not None:
+            raise LinkLost(f"{self.peer}: {self.ended}")
+        return min(self._bulk.values(), key=lambda connection: connection.pending_bytes)
+
+    def shut(self, reason: str, tell: bool = True) -> None:
+        """End the link; `tell` gives the reason to the peer too."""
+        if self.ended is not None:
+            return
+        self.ended = reason
+        self._lane_added.set()
+        if tell:
+            self._control.send(encode(Bye(reason=reason[:500])))
+            for connection in self._connections():
+                connection.close(reason)
+        else:
+            for connection in self._connections():
+                connection.abort(reason)
+        self._on_end(self, reason)
+
+    async def wait_closed(self, seconds: float) -> None:
+        """Wait until all its sockets are closed; those that are not by then are cut off."""
+        try:
+            async with asyncio.timeout(seconds):
+                for connection in self._connections():
+                    await connection.wait_closed()
+        except TimeoutError:
+            for connection in self._connections():
+                connection.abort("did not close")
+
+    def _connections(self) -> list[Connection]:
+        return [self._control, *self._bulk.values()]
+
+
+class _LaneSink:
+    """ConnectionSink of one lane."""
+
+    def __init__(self, link: Link, lane: int) -> None:
+        self._link = link
+        self._lane = lane
+        self._message: Message
+        self._payload: Sequence[memoryview] | None = None
+        self._dropped = False
+
+    def connected(self, _connection: Connection) -> None:
+        raise AssertionError("a lane is connected before it has a link")
+
+    def frame_begins(self, message: bytes, payload_bytes: int) -> Sequence[memoryview] | None:
+        self._message = decode_one_of(message, OPEN_MESSAGES, MAX_MESSAGE_BYTES)
+        self._payload, self._dropped = None, False
+        if payload_bytes:
+            if self._lane == 0:
+                raise BadMessage("payload on the control lane")
+            self._payload = self._link.handler.open_payload(self._link.peer, self._message, payload_bytes)
+            self._dropped = self._payload is None
+        return self._payload
+
+    def frame_ends(self) -> None:
+        link, message = self._link, self._message
+        if isinstance(message, Bye | Refused):
+            link.shut(f"closed by the peer: {message.reason}", tell=False)
+        elif not self._dropped and link.ended is None:
+            payload, self._payload = self._payload, None
+            link.handler.on_message(link.peer, message, payload)
+
+    def lost(self, reason: str) -> None:
+        self._link.shut(reason if self._lane == 0 else f"bulk lane {self._lane}: {reason}", tell=False)

@@ -1,0 +1,135 @@
+"""Accepts connections and sees them through the handshake, within bounded time, memory and number."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import ssl
+from collections.abc import Callable
+
+from p2p.channel.certificate import BadCertificate
+from p2p.channel.connection import Connection
+from p2p.channel.greeting import (
+    HANDSHAKE_SECONDS,
+    SHUTDOWN_SECONDS,
+    HandshakeBroken,
+    ListenerGreeting,
+    OnEstablished,
+)
+from p2p.channel.handshake import Refusal, Terms
+from p2p.channel.meter import Meter
+from p2p.errors import SwarmError
+
+MAX_UNPROVEN = 64
+"""Connections in the handshake at once. One more ends the oldest: a flood cannot keep honest peers out for long."""
+
+
+class CannotListen(SwarmError):
+    """The data plane's address cannot be used."""
+
+
+class PortInUse(CannotListen):
+    """Somebody else listens there."""
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    where = f"{host}:{port}"
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise CannotListen(f"cannot listen on {where}: {error.strerror}: choose another --host") from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(1024)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(
+                f"port {port} on {host} is in use: choose another with --port, or stop the program that listens there"
+            ) from None
+        raise CannotListen(f"cannot listen on {where}: {error.strerror}: choose another --host or --port") from None
+    listening.setblocking(False)
+    return listening
+
+
+class Listener:
+    """`report(who, reason)`: somebody was refused; `who` is the peer id if it was proved, else the address."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        context: ssl.SSLContext,
+        meter: Meter,
+        on_established: OnEstablished,
+        report: Callable[[str, str], None],
+        handshake_seconds: float = HANDSHAKE_SECONDS,
+    ) -> None:
+        self._terms, self._context, self._meter = terms, context, meter
+        self._on_established, self._report = on_established, report
+        self._seconds = handshake_seconds
+        self._unproven: dict[asyncio.Task[None], str] = {}
+        self._accepting: asyncio.Task[None] | None = None
+        self._socket: socket.socket | None = None
+
+    def start(self, host: str, port: int) -> int:
+        """Listen; returns the port (useful with port 0). Raises CannotListen, PortInUse."""
+        self._socket = _bind(host, port)
+        self._accepting = asyncio.create_task(self._accept(self._socket))
+        return int(self._socket.getsockname()[1])
+
+    async def close(self) -> None:
+        tasks = [task for task in (self._accepting, *self._unproven) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._socket is not None:
+            self._socket.close()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                accepted, address = await loop.sock_accept(listening)
+            except OSError:  # the other side has gone already, or no descriptor is free: both pass
+                await asyncio.sleep(0.05)
+                continue
+            if len(self._unproven) >= MAX_UNPROVEN:
+                next(iter(self._unproven)).cancel("too many connections that have not proved who they are")
+            task = asyncio.create_task(self._greet(accepted, f"{address[0]}:{address[1]}"))
+            self._unproven[task] = address[0]
+            task.add_done_callback(self._unproven.pop)
+
+    async def _greet(self, accepted: socket.socket, address: str) -> None:
+        greeting = ListenerGreeting(self._terms, self._on_established)
+        connection = Connection(greeting, self._meter)
+        try:
+            async with asyncio.timeout(self._seconds):
+                await asyncio.get_running_loop().connect_accepted_socket(
+                    lambda: connection,
+                    accepted,
+                    ssl=self._context,
+                    ssl_handshake_timeout=self._seconds,
+                    ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+                )
+                await greeting.done
+        except Refusal as refusal:
+            if refusal.code not in ("duplicate", "session"):
+                self._report(refusal.peer or address, refusal.reason)
+        except TimeoutError:
+            connection.abort("handshake too slow")
+            self._report(address, f"did not prove who it is within {self._seconds:.0f} s")
+        except HandshakeBroken as error:
+            self._report(address, f"handshake: {error}")
+        except (ssl.SSLError, BadCertificate) as error:
+            connection.abort("not a peer")
+            self._report(address, f"does not speak our protocol: {getattr(error, 'reason', None) or error}")
+        except OSError:  # it hung up before TLS was through: a port scan or a health check, nothing to tell
+            connection.abort("hung up")
+        except asyncio.CancelledError:
+            connection.abort("not needed")
+            raise

@@ -1,0 +1,88 @@
+"""Bytes on the wire, counted by the kernel at each socket: frames, TLS records and handshakes, retransmissions too.
+
+Linux keeps `tcpi_bytes_sent` and `tcpi_bytes_received` in struct tcp_info (include/uapi/linux/tcp.h; Linux 4.19 and
+later). Elsewhere `exact` is False and the figures are those of the frames handed to and taken from TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import sys
+from typing import Literal, NamedTuple
+
+Lane = Literal["control", "bulk"]
+
+_U64 = struct.Struct("=Q")
+_RECEIVED_AT, _SENT_AT, _TCP_INFO_BYTES = 128, 200, 208
+
+
+class WireBytes(NamedTuple):
+    sent: int
+    received: int
+
+    def plus(self, other: WireBytes) -> WireBytes:
+        return WireBytes(self.sent + other.sent, self.received + other.received)
+
+
+class Gauge:
+    """Counts one connection. Holds a duplicate of its socket, so that the last figures can be read after its end."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.lane: Lane = "control"
+        self.frames_sent = self.frames_received = 0
+        self._last: WireBytes | None = None
+        self._socket: socket.socket | None = socket.socket(fileno=os.dup(descriptor))
+
+    def read(self) -> WireBytes:
+        """The figures now; those of the end once closed."""
+        if self._socket is not None:
+            self._last = tcp_bytes(self._socket)
+        return self._last or WireBytes(self.frames_sent, self.frames_received)
+
+    def close(self) -> None:
+        self.read()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def tcp_bytes(connection: socket.socket) -> WireBytes | None:
+    """What the kernel has sent and received on a TCP socket; None where it does not say."""
+    if sys.platform != "linux":
+        return None
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return None
+    if len(info) < _TCP_INFO_BYTES:
+        return None
+    return WireBytes(_U64.unpack_from(info, _SENT_AT)[0], _U64.unpack_from(info, _RECEIVED_AT)[0])
+
+
+class Meter:
+    """Sums over all connections of a node, open and closed."""
+
+    def __init__(self) -> None:
+        self.exact = True
+        self._open: set[Gauge] = set()
+        self._closed: dict[Lane, WireBytes] = {"control": WireBytes(0, 0), "bulk": WireBytes(0, 0)}
+
+    def attach(self, connection: socket.socket) -> Gauge:
+        self.exact = self.exact and tcp_bytes(connection) is not None
+        gauge = Gauge(connection.fileno())
+        self._open.add(gauge)
+        return gauge
+
+    def retire(self, gauge: Gauge) -> None:
+        if gauge in self._open:
+            self._open.remove(gauge)
+            gauge.close()
+            self._closed[gauge.lane] = self._closed[gauge.lane].plus(gauge.read())
+
+    def total(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
+        """Sums since the start; monotonic while connections keep their lane."""
+        figures = [count for kind, count in self._closed.items() if lane in ("all", kind)]
+        figures += [gauge.read() for gauge in self._open if lane in ("all", gauge.lane)]
+        return WireBytes(sum(count.sent for count in figures), sum(count.received for count in figures))

@@ -1,0 +1,102 @@
+"""Signed contacts: where a peer can be reached, told by the peer itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import msgpack
+from pydantic import Field
+
+from p2p.identity import Identity, verify
+from p2p.protocol.messages import BadMessage, Count, Digest, Model, PeerId, Signature, unpack
+
+DOMAIN = b"swarm-contact"
+MAX_CONTACT_BYTES = 4096
+MAX_KNOWN = 4096
+
+Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9._:%-]+$")]
+"""A host name or an IP address, as a person would type it."""
+Port = Annotated[int, Field(ge=1, le=65535)]
+Address = tuple[Host, Port]
+
+
+class Contact(Model):
+    """What a node announces of itself; the highest `sequence` of a peer is the current one."""
+
+    peer: PeerId
+    p2pd: Annotated[str, Field(max_length=64)]
+    """Peer id of the node's DHT daemon; empty without one."""
+    addresses: Annotated[tuple[Address, ...], Field(max_length=16)]
+    """Where the data plane listens, best first; empty when it cannot be dialled."""
+    fingerprint: Digest
+    sequence: Count
+
+    def signed_bytes(self) -> bytes:
+        return bytes(msgpack.packb(self.to_wire(), use_bin_type=True))
+
+
+class SignedContact(Model):
+    contact: Contact
+    signature: Signature
+
+    def is_genuine(self) -> bool:
+        """Whether the peer that the contact names has signed it."""
+        return verify(self.contact.peer, DOMAIN, self.contact.signed_bytes(), self.signature)
+
+    def to_bytes(self) -> bytes:
+        return bytes(msgpack.packb(self.to_wire(), use_bin_type=True))
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> SignedContact:
+        """Inverse of `to_bytes`; checks the signature too. Raises BadMessage."""
+        signed = cls.from_wire(unpack(data, MAX_CONTACT_BYTES))
+        if not signed.is_genuine():
+            raise BadMessage(f"contact of {signed.contact.peer} is not signed by it")
+        return signed
+
+
+def sign_contact(identity: Identity, contact: Contact) -> SignedContact:
+    """Sign one's own contact."""
+    assert contact.peer == identity.peer_id, "a node signs its own contact only"
+    return SignedContact(contact=contact, signature=identity.sign(DOMAIN, contact.signed_bytes()))
+
+
+class ContactBook:
+    """The newest genuine contact of each peer of one run."""
+
+    def __init__(self, fingerprint: bytes) -> None:
+        self._fingerprint = fingerprint
+        self._known: dict[str, SignedContact] = {}
+
+    def add(self, signed: SignedContact) -> bool:
+        """Keep `signed` if it is of this run, newer than what is known, and genuine; True if kept."""
+        contact = signed.contact
+        known = self._known.get(contact.peer)
+        if contact.fingerprint != self._fingerprint or (known and known.contact.sequence >= contact.sequence):
+            return False
+        if known is None and len(self._known) >= MAX_KNOWN:
+            return False
+        if not signed.is_genuine():
+            return False
+        self._known[contact.peer] = signed
+        return True
+
+    def get(self, peer: str) -> Contact | None:
+        signed = self._known.get(peer)
+        return signed.contact if signed else None
+
+    def discard(self, peer: str) -> None:
+        self._known.pop(peer, None)
+
+    def all(self) -> list[SignedContact]:
+        return list(self._known.values())
+
+    def excerpt(self, limit: int, first: Iterable[str] = ()) -> tuple[SignedContact, ...]:
+        """At most `limit` contacts, those of the peers in `first` before others."""
+        chosen = {peer: self._known[peer] for peer in first if peer in self._known}
+        for peer, signed in reversed(self._known.items()):  # lately learned peers are likelier to be alive
+            if len(chosen) >= limit:
+                break
+            chosen.setdefault(peer, signed)
+        return tuple(chosen.values())[:limit]
