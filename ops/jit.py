@@ -15,6 +15,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import hashlib
+import os
 import pickle
 import threading
 import time
@@ -112,7 +113,9 @@ def _alone(directory: Path | None) -> Iterator[None]:
     if directory is None:
         yield
         return
-    with (directory / "swarm-kernels.lock").open("ab") as file:
+    # Opened for reading: a directory shared by several users works, whoever made the file.
+    file = os.open(directory / "swarm-kernels.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
         deadline = time.monotonic() + LOCK_PATIENCE_S
         while time.monotonic() < deadline:
             try:
@@ -121,6 +124,8 @@ def _alone(directory: Path | None) -> Iterator[None]:
             except BlockingIOError:
                 time.sleep(0.02)
         yield
+    finally:
+        os.close(file)
 
 
 def bytes_at(address: int, count: int) -> Bytes:
