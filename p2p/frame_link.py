@@ -43,7 +43,7 @@ class FrameLink(asyncio.Protocol):
         for frame in self._unpacker:
             self._on_frame(frame)
 
-    def connection_lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002 - asyncio.Protocol
         self._transport = None
         self._on_lost()
 

@@ -34,32 +34,30 @@ class Liveness:
         self.silence = silence
         self._peers: dict[str, _Peer] = {}
 
-    def _peer(self, peer: str, now: float) -> _Peer:
-        return self._peers.setdefault(peer, _Peer(heard=now))
-
     def linked(self, peer: str, now: float) -> None:
         """A link came up: a fresh start, also for a peer that had left."""
         self._peers[peer] = _Peer(heard=now, linked=True)
 
     def unlinked(self, peer: str, now: float) -> None:
         """The link was lost; a redial is on its way, so nothing is concluded yet."""
-        self._peer(peer, now).linked = False
+        if peer in self._peers:
+            self._peers[peer].linked = False
 
     def unreachable(self, peer: str, now: float) -> None:
-        """The redial failed too."""
-        entry = self._peer(peer, now)
-        if not entry.linked and entry.unreachable_since is None:
+        """The redial failed too. Of a stranger that says nothing: it never was a peer."""
+        entry = self._peers.get(peer)
+        if entry is not None and not entry.linked and entry.unreachable_since is None:
             entry.unreachable_since = now
 
     def heard(self, peer: str, silent: Iterable[tuple[str, float]], now: float) -> None:
         """A heartbeat of `peer` came, with its list of peers that it misses."""
-        entry = self._peer(peer, now)
+        entry = self._peers.setdefault(peer, _Peer(heard=now))
         entry.heard = entry.reported = now
         entry.silent = dict(silent)
 
     def left(self, peer: str, now: float) -> None:
         """`peer` said that it leaves: dead by its own word."""
-        self._peer(peer, now).left = True
+        self._peers.setdefault(peer, _Peer(heard=now)).left = True
 
     def forget(self, peer: str) -> None:
         """Drop what is known of a peer that is gone for good."""

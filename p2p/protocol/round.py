@@ -188,7 +188,7 @@ class RoundCore:
         ahead = [
             peer
             for peer, status in self.board.statuses.items()
-            if self._is_ahead(status) and self.board.alive(peer, now)
+            if self.is_ahead(status) and self.board.alive(peer, now)
         ]
         if not ahead:
             self._ahead_since = None
@@ -203,13 +203,19 @@ class RoundCore:
             return self._fall_behind("the swarm is rounds ahead, or on a heavier lineage")
         return [Send(best, GetRecords(start=head.height + 1, limit=1))]
 
-    def _is_ahead(self, status: Status) -> bool:
+    def is_ahead(self, status: Status) -> bool:
+        """Whether its sender is further than we are, or on a heavier lineage of the same height."""
         head = self.board.head
         if status.head == head.hash:
             return False
         if status.height > head.height:
             return True
         return status.height == head.height and (-status.tokens_total, status.head) < (-head.tokens_total, head.hash)
+
+    def forget(self, peer: str) -> None:
+        """A peer that is gone for good takes up no more room."""
+        self.board.liveness.forget(peer)
+        self.board.statuses.pop(peer, None)
 
     # --- after every input ---
 

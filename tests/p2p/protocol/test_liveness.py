@@ -84,3 +84,11 @@ def test_those_who_leave_or_are_suspect_themselves_vouch_for_nobody() -> None:
     liveness.unreachable("b", 1.0)
     liveness.left("c", 1.0)
     assert not liveness.alive("b", 1.0)
+
+
+def test_an_unreachable_stranger_is_nobody_to_miss() -> None:
+    liveness = Liveness("a")
+    liveness.unlinked("b", 1.0)
+    liveness.unreachable("b", 1.0)
+    assert liveness.peers() == ()
+    assert liveness.silent(100.0) == ()

@@ -1,0 +1,357 @@
+"""A node's membership in a run: the asyncio shell around the committed round, the reduce and the state transfer.
+
+`Member` turns what the mesh reports into inputs of `RoundCore` and carries out the effects that come back. A node uses
+three verbs: `sync` (hold the newest state), `commit_round` (take part in a round) and `leave`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ops.codec import Encoded
+from p2p.channel.hello import Hello
+from p2p.channel.mesh import Mesh
+from p2p.fetch import FetchResult
+from p2p.identity import Identity, verify
+from p2p.protocol import ledger
+from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
+from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
+from p2p.protocol.holdings import Source as StateSource
+from p2p.protocol.messages import (
+    BadMessage,
+    Commit,
+    Go,
+    Mean,
+    Message,
+    Part,
+    Plan,
+    Prepare,
+    Range,
+    Record,
+    Records,
+    SignedRecord,
+    Status,
+    Voted,
+)
+from p2p.protocol.plan import Head, Rules
+from p2p.protocol.round import RoundCore
+from p2p.reduce import Reducer, Source
+from p2p.state import StateDigests, StateStore
+from p2p.transfer import Transfer, TransferMessage, TransferPayload
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 0.25
+LOOK_SECONDS = 1.0
+"""How often a node without state looks whether somebody has it."""
+FINISH_SECONDS = 6.0
+"""How long a leaving member stays for a round that the others are in the middle of."""
+FORGET_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The round is committed, and its outer step applied here."""
+
+    signed: SignedRecord
+    state: StateDigests
+    """Of the state after the round."""
+    seconds: float
+    """From our Ready until the outer step was applied."""
+
+    @property
+    def record(self) -> Record:
+        return self.signed.record
+
+
+@dataclass(frozen=True)
+class Missed:
+    """The swarm went on without us: `sync`, then take part in the next round."""
+
+    reason: str
+
+
+Outcome = Committed | Missed
+Listener = Callable[[str, dict[str, object]], None]
+"""(event, fields): what an operator may want to know."""
+
+
+class OuterState(StateStore, Protocol):
+    """The state store, as far as commits move it."""
+
+    async def apply(self, mean: Encoded | None, round: int) -> None:
+        """Take the outer step of `round`; None: a round without weight."""
+
+
+class Member:
+    """One node in one run. All methods belong to the event loop."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        rules: Rules,
+        store: OuterState,
+        chain: RecordChain,
+        listener: Listener,
+    ) -> None:
+        self.me = identity.peer_id
+        self.rules = rules
+        self.behind = asyncio.Event()
+        """Set while the swarm is ahead of us: training goes on for nothing."""
+        self.inner_step = 0
+        """Progress of training, told to the others with the next heartbeat."""
+        self._store = store
+        self._chain = chain
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._core = RoundCore(
+            self.me,
+            rules,
+            lambda digest: identity.sign(SIGNATURE_DOMAIN, digest),
+            lambda peer, digest, signature: verify(peer, SIGNATURE_DOMAIN, digest, signature),
+            self._loop.time(),
+        )
+        self._outcome: asyncio.Future[Outcome] | None = None
+        self._ready_at = 0.0
+        self._linked: set[str] = set()
+        self._fetching = False
+        self._changed = asyncio.Event()
+        self._reducing: asyncio.Task[None] | None = None
+        self._applying: asyncio.Task[None] | None = None
+        self._means: dict[tuple[int, int, int], Encoded] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def wire(self, mesh: Mesh, reducer: Reducer, transfer: Transfer) -> None:
+        """Connect the parts that need this member as their handler; once, before the mesh listens."""
+        self._mesh, self._reducer, self._transfer = mesh, reducer, transfer
+        self._spawn(self._tick())
+
+    # --- what a node does ---
+
+    @property
+    def head(self) -> Head:
+        return self._core.board.head
+
+    @property
+    def assignment(self) -> tuple[Range, ...]:
+        """The samples we may train on in the round in progress; empty for a newcomer."""
+        return ledger.assigned_to(self.head.ledger, self.me)
+
+    @property
+    def rank(self) -> int | None:
+        """Our rank in the view of the round in progress."""
+        view = self.head.view
+        return view.index(self.me) if self.me in view else None
+
+    def ready_peers(self) -> int:
+        """How many nodes, we included, are ready for the round in progress."""
+        return len(self._core.board.ready(self._loop.time()))
+
+    async def sync(self, may_found: bool) -> FetchResult | None:
+        """Return when we hold the newest state: fetched from donors, or the genesis (then None).
+
+        Genesis is for those who may found a run, or who meet a founder.
+        """
+        if self._applying is not None:
+            await self._applying
+        self.behind.clear()
+        while True:
+            if self._donors():
+                return await self._fetch()
+            if self.head.record is not None or may_found or self._founders():
+                state = await self._store.digests()
+                self._run(self._core.on_synced(self.head, state.root, self._loop.time()))
+                return None
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
+
+    async def commit_round(self, tokens: int, used: tuple[Range, ...], source: Source | None) -> Outcome:
+        """Take part in the round in progress and return when it is committed, or went on without us.
+
+        `tokens` 0 and `source` None: only receive. The vector behind `source` must stay as it is meanwhile.
+        """
+        if self.behind.is_set():
+            return Missed("the swarm is ahead")
+        self._ready_at = self._loop.time()
+        self._outcome = self._loop.create_future()
+        self._reducer.begin_round(self._core.board.round, source)
+        self._run(self._core.on_ready(tokens, used, self._ready_at))
+        return await self._outcome
+
+    async def leave(self) -> None:
+        """Finish what the others wait for, then say that we go."""
+        if self._outcome is not None and not self._outcome.done() and self._core.participant.promised is not None:
+            await asyncio.wait({self._outcome}, timeout=FINISH_SECONDS)
+        self._run(self._core.leave(self._loop.time()))
+
+    async def close(self) -> None:
+        for task in (*self._tasks, self._reducing, self._applying):
+            if task is not None:
+                task.cancel()
+        await self._reducer.close()
+        await self._transfer.close()
+
+    # --- from the mesh ---
+
+    def open_payload(self, peer: str, message: Message, size: int) -> Sequence[memoryview] | None:
+        if peer not in self._linked:
+            raise BadMessage("an observer sends nothing")
+        if isinstance(message, Part | Mean):
+            return self._reducer.open_payload(peer, message, size)
+        if isinstance(message, TransferPayload):
+            return self._transfer.open_payload(peer, message, size)
+        raise BadMessage(f"{message.KIND} has no payload")
+
+    def on_message(self, peer: str, message: Message, payload: Sequence[memoryview] | None) -> None:
+        if peer not in self._linked:
+            raise BadMessage("an observer sends nothing")
+        match message:
+            case Go():
+                self._reducer.on_go(peer, message)
+            case Part() | Mean():
+                self._reducer.on_payload(peer, message, payload)
+            case Records() if self._fetching:
+                self._transfer.handle(peer, message)
+            case Status() | Prepare() | Plan() | Commit() | Voted() | Records():
+                self._run(self._core.on_message(peer, message, self._loop.time()))
+                self._changed.set()
+            case _:
+                assert isinstance(message, TransferMessage)
+                self._transfer.handle(peer, message)
+
+    def on_link_up(self, peer: str, hello: Hello) -> None:
+        if hello.role == "observer":
+            self._show(peer)
+            return
+        self._linked.add(peer)
+        self._listener("peer_up", {"peer": peer})
+        self._reducer.on_link_up(peer)
+        self._run(self._core.on_link_up(peer, self._loop.time()))
+
+    def on_link_down(self, peer: str, reason: str) -> None:
+        if peer not in self._linked:
+            return
+        self._linked.remove(peer)
+        self._listener("peer_down", {"peer": peer, "reason": reason})
+        self._reducer.on_link_down(peer)
+        self._transfer.link_down(peer, reason)
+        self._run(self._core.on_link_down(peer, self._loop.time()))
+
+    def on_unreachable(self, peer: str, reason: str) -> None:
+        log.debug("%s is unreachable: %s", peer, reason)
+        self._run(self._core.on_unreachable(peer, self._loop.time()))
+
+    def on_refused(self, peer: str, reason: str) -> None:
+        self._listener("refused", {"peer": peer, "reason": reason})
+
+    def _show(self, observer: str) -> None:
+        """Tell somebody who only looks: our status, and the newest record."""
+        self._mesh.send(observer, self._core.board.statuses[self.me])
+        if self.head.record is not None:
+            self._mesh.send(observer, Commit(signed=self._chain.record(self.head.height)))
+
+    # --- effects ---
+
+    def _run(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send(to, message):
+                    for peer in tuple(self._linked) if to is None else (to,):
+                        self._mesh.send(peer, message)
+                case StartReduce(draft):
+                    self._cancel_reduce()
+                    self._reducing = self._spawn(self._reduce(draft))
+                case CancelReduce():
+                    self._cancel_reduce()
+                case Apply(signed):
+                    self._applying = self._spawn(self._apply(signed))
+                case Behind(reason):
+                    self._miss(reason)
+                case Note(event, fields):
+                    self._listener(event, dict(fields))
+
+    def _cancel_reduce(self) -> None:
+        if self._reducing is not None:
+            self._reducing.cancel()
+            self._reducing = None
+
+    async def _reduce(self, draft: Record) -> None:
+        result = await self._reducer.reduce(draft)
+        self._means = {draft.ballot.key(): result.mean}
+        self._run(self._core.on_reduced(draft.ballot, result.digests, self._loop.time()))
+
+    async def _apply(self, signed: SignedRecord) -> None:
+        record = signed.record
+        self._chain.append(signed)
+        mean = self._means.pop(record.ballot.key()) if record.steps else None
+        await self._store.apply(mean, record.round)
+        state = await self._store.digests()
+        self._run(self._core.on_applied(state.root, self._loop.time()))
+        self._finish(Committed(signed, state, self._loop.time() - self._ready_at))
+
+    def _miss(self, reason: str) -> None:
+        self._listener("behind", {"reason": reason})
+        self.behind.set()
+        self._finish(Missed(reason))
+
+    def _finish(self, outcome: Outcome) -> None:
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        """A task that fails must not fail in silence: whoever waits for the round gets its error."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None:
+            return
+        log.error("a task of the member failed", exc_info=error)
+        if self._outcome is not None and not self._outcome.done():
+            self._outcome.set_exception(error)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._core.on_progress(self.inner_step, self._reducer.values_held, self._reducer.waiting_on())
+            self._run(self._core.on_tick(self._loop.time()))
+
+    # --- state ---
+
+    def _statuses(self) -> dict[str, Status]:
+        """The statuses of live peers."""
+        board, now = self._core.board, self._loop.time()
+        return {peer: s for peer, s in board.statuses.items() if peer != self.me and board.alive(peer, now)}
+
+    def _donors(self) -> list[str]:
+        """Live peers whose state is newer than ours."""
+        return [peer for peer, s in self._statuses().items() if s.state_root and self._core.is_ahead(s)]
+
+    def _founders(self) -> bool:
+        return any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())
+
+    async def _fetch(self) -> FetchResult:
+        """Fetch until we hold the newest state, then tell the others."""
+        self._fetching = True
+        try:
+            result = await self._transfer.fetch(self._sources)
+        finally:
+            self._fetching = False
+        record = self._chain.record(result.round).record if result.round >= 0 else None
+        self._run(self._core.on_synced(Head(self.rules.fingerprint, record), result.root, self._loop.time()))
+        return result
+
+    def _sources(self) -> list[StateSource]:
+        return [
+            StateSource(peer, s.height, s.head, s.state_root) for peer, s in self._statuses().items() if s.state_root
+        ]

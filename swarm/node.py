@@ -1,0 +1,293 @@
+"""A node's life: join, sync, then for each round train, reduce, commit, step; until told to leave.
+
+This file is the algorithm. What happens on the wire is p2p.member's matter, what happens in a step swarm.train's.
+
+Shape suffix: P values of the flat vector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypedDict, TypeVar
+
+import numpy as np
+import uvloop
+from numpy.typing import NDArray
+
+from ops.encoded import Encoded
+from p2p.discovery import Discovery
+from p2p.identity import Identity
+from p2p.member import Committed, Member
+from p2p.protocol import ledger
+from p2p.protocol.messages import Range
+from p2p.reduce import Source
+from swarm import events
+from swarm.config import Config
+from swarm.events import EventLog
+from swarm.outer_state import OuterState
+from swarm.parts import Parts, open_parts
+from swarm.train.trainer import InnerTrainer, TrainResult
+
+SWITCH_INTERVAL = 5e-4
+"""Seconds after which the training thread gives the GIL to the event loop: heartbeats stay punctual."""
+WAITING_SECONDS = 10.0
+"""How often a node that waits for others says so."""
+TRAIN_EVENT_SECONDS = 0.5
+
+T = TypeVar("T")
+
+
+def main(config: Config) -> int:
+    """Run the node; returns its exit status. Raises SwarmError for what the person who started it can mend."""
+    log = EventLog(config.node.events_path, quiet=config.node.quiet)
+    identity = Identity.load_or_create(config.node.key_path)
+    discovery = Discovery.start(  # forks, so before any thread
+        config.node.bootstrap_peers,
+        config.node.host,
+        config.node.dht_port,
+        config.node.state_dir,
+        announce_host=config.node.announce_host,
+        on_event=lambda text: log.write(events.Notice(message=text)),
+    )
+    try:
+        sys.setswitchinterval(SWITCH_INTERVAL)
+        return uvloop.run(_run(config, identity, discovery, log))
+    finally:
+        discovery.close()
+        log.close()
+
+
+async def _run(config: Config, identity: Identity, discovery: Discovery, log: EventLog) -> int:
+    stop = _stop_signal(discovery)
+    async with open_parts(config, identity, discovery, log) as parts:
+        node = Node(config, parts, log)
+        life = asyncio.create_task(node.live())
+        stopped = asyncio.create_task(stop.wait())
+        await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        await node.leave()
+        life.cancel()
+        await asyncio.wait({life})
+        if not life.cancelled():
+            life.result()
+    return 0
+
+
+def _stop_signal(discovery: Discovery) -> asyncio.Event:
+    """Set by the first SIGTERM or Ctrl-C; a second one ends the process at once."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def on_signal(number: int) -> None:
+        if stop.is_set():
+            discovery.close()
+            os._exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+@dataclass(frozen=True)
+class Work:
+    """What inner training brought into a round."""
+
+    tokens: int
+    used: tuple[Range, ...]
+    source: Source | None
+    result: TrainResult | None
+
+
+NOTHING = Work(0, (), None, None)
+
+
+class Node:
+    """One node, from its first sync to its last round."""
+
+    def __init__(self, config: Config, parts: Parts, log: EventLog) -> None:
+        self.config = config
+        self.member: Member = parts.member
+        self.state: OuterState = parts.state
+        self.trainer: InnerTrainer = parts.trainer
+        self._parts = parts
+        self._log = log
+        self._loop = asyncio.get_running_loop()
+        self._local_P: NDArray[np.float32] = np.empty(parts.state.count, np.float32)
+        self._stopping = False
+        self._evaluating: asyncio.Future[None] | None = None
+        self._meter = RoundMeter(parts)
+        self._name = config.node.name or events.short(parts.member.me)
+
+    async def live(self) -> None:
+        """Rounds until the configured last one; for ever without one."""
+        await self._sync()
+        while not self._finished():
+            work = await self._train()
+            outcome = await self.member.commit_round(work.tokens, work.used, work.source)
+            if isinstance(outcome, Committed):
+                self._report(outcome, work)
+            else:
+                await self._sync()
+        await self._evaluate_end()
+
+    async def leave(self) -> None:
+        """Stop training; finish or hand over what others wait for; say goodbye."""
+        self._stopping = True
+        await self.member.leave()
+        self._log.write(events.Left(round=self.member.head.height))
+
+    # --- join and sync ---
+
+    async def _sync(self) -> None:
+        waiting = asyncio.create_task(self._say_what_we_wait_for())
+        try:
+            fetched = await self.member.sync(self.config.node.may_found)
+        finally:
+            waiting.cancel()
+        height = self.member.head.height
+        if fetched is None:
+            self._log.write(events.Synced(round=height, bytes=0, seconds=0.0, donors=0))
+        else:
+            donors = len(fetched.donors)
+            self._log.write(events.Synced(round=height, bytes=fetched.bytes, seconds=fetched.seconds, donors=donors))
+        self._meter.restart()
+
+    async def _say_what_we_wait_for(self) -> None:
+        while True:
+            await asyncio.sleep(WAITING_SECONDS)
+            peers, least = len(self._parts.mesh.peers()) + 1, self.config.run.min_peers
+            self._log.write(events.Waiting(peers=peers, min_peers=least))
+
+    # --- train ---
+
+    async def _train(self) -> Work:
+        """Inner steps from the agreed parameters on the samples that the ledger gave us; none for a newcomer."""
+        ranges = self.member.assignment
+        if not ranges:
+            return NOTHING
+        evaluates = self.member.rank == 0
+        result = await self._in_trainer_thread(self._train_here, ranges, evaluates)
+        if evaluates and not self._stopping:
+            self._evaluating = asyncio.ensure_future(self._evaluate(self.member.head.height))
+        if not result.finite or not result.steps:
+            if not result.finite:
+                self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
+            return NOTHING
+        used, _ = ledger.take(ranges, result.samples)
+        return Work(result.tokens, used, self._encode_pseudo_gradient, result)
+
+    def _train_here(self, ranges: tuple[Range, ...], evaluates: bool) -> TrainResult:
+        """In the trainer's thread. Leaves our parameters in the flat vector, and the agreed ones in an evaluator."""
+        round, shown = self.member.head.height + 1, -math.inf
+
+        def on_step(step: int, loss: float) -> None:
+            nonlocal shown
+            self.member.inner_step = step + 1
+            if time.monotonic() - shown >= TRAIN_EVENT_SECONDS:
+                shown = time.monotonic()
+                event = events.Train(round=round, inner_step=step + 1, loss=loss)
+                self._loop.call_soon_threadsafe(self._log.write, event)
+
+        self.trainer.load_flat(self.state.theta_P)
+        samples = (index for start, stop in ranges for index in range(start, stop))
+        result = self.trainer.train(samples, self.config.run.inner_steps, self._should_stop, on_step)
+        self.trainer.store_flat(self._local_P)
+        if evaluates:
+            self.trainer.load_flat(self.state.theta_P)
+        return result
+
+    def _should_stop(self) -> bool:
+        return self._stopping or self.member.behind.is_set()
+
+    def _encode_pseudo_gradient(self, start: int, stop: int, out: Encoded) -> None:
+        """theta_global - theta_local of [start, stop), quantised; in kernel threads."""
+        codec = self._parts.codec
+        codec.quantise_difference(self.state.theta_P[start:stop], self._local_P[start:stop], out)
+
+    # --- evaluate, in the time in which others train or reduce ---
+
+    async def _evaluate(self, round: int) -> None:
+        loss = await self._in_trainer_thread(self.trainer.evaluate)
+        self._log.write(events.Evaluated(round=round, held_out_loss=loss))
+
+    async def _evaluate_end(self) -> None:
+        """The parameters that a run ends with have no next round in which to be evaluated."""
+        if self._evaluating is not None:
+            await self._evaluating
+        if self.member.rank == 0:
+            await self._in_trainer_thread(self.trainer.load_flat, self.state.theta_P)
+            await self._evaluate(self.member.head.height)
+
+    async def _in_trainer_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        return await self._loop.run_in_executor(self._parts.trainer_thread, work, *arguments)
+
+    # --- report ---
+
+    def _finished(self) -> bool:
+        last = self.config.node.rounds
+        return last is not None and self.member.head.height >= last
+
+    def _report(self, outcome: Committed, work: Work) -> None:
+        record, result = outcome.record, work.result
+        self._log.write(
+            events.Round(
+                round=record.round,
+                node=self._name,
+                peer=self.member.me,
+                loss=result.loss if result else None,
+                tokens=work.tokens,
+                inner_steps=result.steps if result else 0,
+                train_seconds=result.seconds if result else 0.0,
+                reduce_seconds=outcome.seconds,
+                contributors=sum(weight > 0 for weight in record.weights),
+                members=record.members,
+                record=self.member.head.hash.hex(),
+                theta_digest=outcome.state.theta.hex(),
+                momentum_digest=outcome.state.momentum.hex(),
+                codec=record.codec,
+                attempt=record.ballot.attempt,
+                **self._meter.lap(),
+            )
+        )
+
+
+class RoundMeter:
+    """Time and bytes since the last lap."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.restart()
+
+    def restart(self) -> None:
+        self._began, self._before = self._read()
+
+    def lap(self) -> Lap:
+        began, before = self._began, self._before
+        self.restart()
+        sent, received, transferred = (now - then for now, then in zip(self._before, before, strict=True))
+        return Lap(
+            round_seconds=self._began - began,
+            bytes_sent=sent,
+            bytes_received=received,
+            transfer_bytes_sent=transferred,
+        )
+
+    def _read(self) -> tuple[float, tuple[int, int, int]]:
+        wire = self._parts.mesh.wire_bytes()
+        return time.monotonic(), (wire.sent, wire.received, self._parts.transfer.bytes_sent)
+
+
+class Lap(TypedDict):
+    """The fields of a Round event that RoundMeter fills."""
+
+    round_seconds: float
+    bytes_sent: int
+    bytes_received: int
+    transfer_bytes_sent: int

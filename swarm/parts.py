@@ -1,0 +1,162 @@
+"""What a node is made of, built in order and taken apart in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ops.codec import Codec, get_codec
+from ops.warm_up import warm_up
+from p2p.chain_file import ChainFile
+from p2p.channel.hello import RunIdentity
+from p2p.channel.mesh import Mesh
+from p2p.contact import Contact, SignedContact, sign_contact
+from p2p.contact_entry import next_sequence
+from p2p.discovery import Discovery
+from p2p.identity import Identity, verify
+from p2p.member import Member
+from p2p.multiaddress import parse_bootstrap_peers
+from p2p.protocol.plan import Rules
+from p2p.reduce import Reducer
+from p2p.transfer import Transfer
+from swarm import events
+from swarm.config import Config, run_fields, run_fingerprint
+from swarm.data.embedded import load_embedded
+from swarm.events import EventLog
+from swarm.model.sizes import SIZES
+from swarm.outer_state import OuterState
+from swarm.train.group import LocalGroup
+from swarm.train.trainer import InnerConfig, InnerTrainer
+
+
+@dataclass(frozen=True)
+class Parts:
+    codec: Codec
+    state: OuterState
+    trainer: InnerTrainer
+    trainer_thread: ThreadPoolExecutor
+    mesh: Mesh
+    transfer: Transfer
+    member: Member
+
+
+@asynccontextmanager
+async def open_parts(config: Config, identity: Identity, discovery: Discovery, log: EventLog) -> AsyncIterator[Parts]:
+    """Build everything, listen, announce. Raises SwarmError for what the person who started the node can mend."""
+    loop = asyncio.get_running_loop()
+    run, node = config.run, config.node
+    async with AsyncExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(max(2, node.threads or _cores()), "kernel"))
+        trainer_thread = stack.enter_context(ThreadPoolExecutor(1, "trainer"))
+        codec = get_codec(run.codec)
+        warm = loop.run_in_executor(pool, warm_up, codec)
+        trainer, group = await loop.run_in_executor(trainer_thread, _open_trainer, config)
+        stack.callback(group.close)
+        theta_P = await loop.run_in_executor(trainer_thread, trainer.initial, run.seed)
+        await warm
+        state = OuterState(
+            theta_P, np.zeros_like(theta_P), codec=codec, lr=run.outer_lr, momentum=run.outer_momentum, pool=pool
+        )
+        fingerprint = run_fingerprint(run)
+        chain = ChainFile(node.state_dir / "records", fingerprint)
+        stack.callback(chain.close)
+        rules = Rules(
+            fingerprint=fingerprint,
+            count=state.count,
+            codec=codec.name,
+            block=codec.block,
+            quota=run.inner_steps * run.batch_size,
+            min_peers=run.min_peers,
+        )
+        listener = _Listener(log)
+        member = Member(identity, rules, state, chain, listener)
+        mesh = Mesh(identity, RunIdentity(fingerprint, run_fields(run)), member, bulk_lanes=node.bulk_lanes)
+        transfer = Transfer(mesh, state, chain, pool, me=identity.peer_id, verify=verify, on_drop=listener.on_drop)
+        member.wire(mesh, Reducer(codec, state.count, identity.peer_id, mesh, pool), transfer)
+        stack.push_async_callback(mesh.close)
+        stack.push_async_callback(member.close)
+        port = await mesh.listen(node.host, node.port)
+        await stack.enter_async_context(_announced(config, identity, discovery, mesh, port))
+        log.write(events.Started(peer=identity.peer_id, port=port, bootstrap=tuple(discovery.addresses())))
+        yield Parts(codec, state, trainer, trainer_thread, mesh, transfer, member)
+
+
+def _open_trainer(config: Config) -> tuple[InnerTrainer, LocalGroup]:
+    run = config.run
+    inner = InnerConfig(
+        sequence_length=run.sequence_length,
+        batch_size=run.batch_size,
+        learning_rate=run.inner_lr,
+        warmup_steps=run.warmup_steps,
+        weight_decay=run.weight_decay,
+        grad_clip=run.grad_clip,
+    )
+    group = LocalGroup(config.node.device)
+    threads = config.node.threads or _cores()
+    return InnerTrainer(SIZES[run.model], inner, load_embedded(), group, data_seed=run.seed, threads=threads), group
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+@asynccontextmanager
+async def _announced(
+    config: Config, identity: Identity, discovery: Discovery, mesh: Mesh, port: int
+) -> AsyncIterator[None]:
+    """While open: announce where we listen, dial whoever is found."""
+    hosts = [config.node.announce_host] if config.node.announce_host else _hosts(discovery)
+    sequence = 0
+
+    def contact() -> SignedContact:
+        nonlocal sequence
+        sequence = next_sequence(sequence)
+        signed = sign_contact(
+            identity,
+            Contact(
+                peer=identity.peer_id,
+                p2pd=discovery.p2pd_id,
+                addresses=tuple((host, port) for host in hosts),
+                fingerprint=run_fingerprint(config.run),
+                sequence=sequence,
+            ),
+        )
+        mesh.share(signed)
+        return signed
+
+    def found(signed: SignedContact) -> None:
+        mesh.share(signed)
+        mesh.dial(signed.contact)
+
+    contact()
+    task = asyncio.create_task(discovery.run(contact, found))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _hosts(discovery: Discovery) -> list[str]:
+    """The addresses that the DHT daemon found this machine to have; the data plane listens on the same."""
+    return list(dict.fromkeys(address.host for address in parse_bootstrap_peers(discovery.addresses())))
+
+
+class _Listener:
+    """Turns what the member notes into events."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+
+    def __call__(self, event: str, fields: dict[str, object]) -> None:
+        self._log.write(events.EVENTS[event].model_validate(fields))
+
+    def on_drop(self, peer: str, reason: str) -> None:
+        """State transfer leaves a donor alone."""
+        self._log.write(events.Refused(peer=peer, reason=f"as a donor: {reason}"))
