@@ -6,7 +6,8 @@ GB/s counts the fp32 bytes of the vector that is processed (4 bytes a value), wh
 writes; memcpy's GB/s counts the bytes copied, once, of a vector of the same size. All operations run in turn in each
 round, so a slow moment of the machine hits all of them; `ratio` is the median over the rounds of GB/s to memcpy's GB/s
 in the same round. Seconds are the thread's CPU seconds, memory stalls included, so that others' work on the machine
-counts less; the first line says how many wall seconds went by for each (1.0 on a quiet machine). For a mean of 4, the vector is the mean: four parts are read for each value counted.
+counts less; the first line says how many wall seconds went by for each (1.0 on a quiet machine). For a mean of 4, the
+vector is the mean: four parts are read for each value counted.
 Exit status 1 if int8 quantise or decode-add falls below 0.6 of memcpy.
 """
 
