@@ -116,7 +116,8 @@ class Holdings:
         """Rounds whose manifest would decide something and can be checked, the target first."""
         assert self.target is not None
         newest = self.target.round
-        replayed = [held.round for held in self.held if newest - self.replay_limit <= held.round < newest]
+        oldest = max(newest - self.replay_limit, EMPTY + 1)
+        replayed = [held.round for held in self.held if oldest <= held.round < newest]
         rounds = [newest, *range(min(replayed, default=newest), newest)]
         return [round for round in rounds if round in self.roots and round not in self.manifests]
 

@@ -1,0 +1,178 @@
+"""The donor: answers what newcomers ask of state, means and records, beside training and at a bounded rate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Protocol
+
+from p2p.protocol.chain import RecordChain
+from p2p.protocol.holdings import EMPTY
+from p2p.protocol.messages import (
+    BadMessage,
+    Chunk,
+    GetChunk,
+    GetManifest,
+    GetMean,
+    GetRecords,
+    Manifest,
+    MeanSlice,
+    Message,
+    NotAvailable,
+    Records,
+)
+from p2p.protocol.serving import Desk, DeskLimits
+from p2p.state import VALUE_BYTES, StateStore
+
+STALL_SECONDS = 120.0
+"""An answer that the peer has not taken by then is given up."""
+MOST_PAYLOAD = 16 << 20
+_RECORDS_COST = 64 << 10
+
+Question = GetRecords | GetManifest | GetChunk | GetMean
+
+
+class Carrier(Protocol):
+    """What state transfer needs of the links to other members; p2p.channel.mesh.Mesh is one."""
+
+    def send(self, peer: str, message: Message) -> bool:
+        """Send a small message; False if there is no link."""
+
+    async def send_bulk(self, peer: str, message: Message, buffers: Sequence[memoryview]) -> None:
+        """Send a message with payload, waiting for room. Raises ConnectionError when the link is lost."""
+
+
+class Donor:
+    """Answers questions from `store` and `chain`. Use it on the event loop; chunks are copied in `pool`."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        store: StateStore,
+        chain: RecordChain,
+        pool: Executor,
+        now: Callable[[], float],
+        limits: DeskLimits,
+    ) -> None:
+        self.closed_because = ""
+        """While this is not empty, state is refused with this reason: it is not whole. Records are still given."""
+        self.bytes_sent = 0
+        """Payload given away since the start."""
+        self._carrier, self._store, self._chain, self._pool, self._now = carrier, store, chain, pool, now
+        self._desk = Desk(limits)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def handle(self, peer: str, message: Question) -> None:
+        """Queue a question. Raises BadMessage for one that no honest peer asks."""
+        if self._desk.offer(peer, message, self._check(message)):
+            self._pump()
+        elif not isinstance(message, GetRecords):
+            self._refuse(peer, message, "busy: too many questions at once")
+
+    def link_down(self, peer: str) -> None:
+        self._desk.forget(peer)
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _check(self, message: Question) -> int:
+        """Bytes of the answer."""
+        store = self._store
+        chunks = -(-store.count // store.chunk_values)
+        if isinstance(message, GetRecords):
+            if message.start < 0:
+                raise BadMessage("genesis has no record")
+            return _RECORDS_COST
+        if isinstance(message, GetManifest):
+            return 32 * chunks
+        if isinstance(message, GetChunk):
+            if message.index >= chunks:
+                raise BadMessage(f"chunk {message.index} of {chunks}")
+            return VALUE_BYTES * store.chunk_values
+        start, stop, block = message.start, message.stop, store.codec.block
+        size = store.codec.code_bytes(stop - start) + 4 * store.codec.scale_count(stop - start)
+        if start % block or (stop % block and stop != store.count) or not start < stop <= store.count:
+            raise BadMessage(f"mean of values {start} to {stop}")
+        if size > MOST_PAYLOAD:
+            raise BadMessage(f"{size} bytes of a mean at once")
+        return size
+
+    def _pump(self) -> None:
+        """Start what may start now, and come back when more may."""
+        while (job := self._desk.take(self._now())) is not None:
+            task = asyncio.create_task(self._answer(*job))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        delay = self._desk.delay(self._now())
+        if delay is not None and (self._timer is None or self._timer.cancelled()):
+            self._timer = asyncio.get_running_loop().call_later(delay, self._pump_again)
+
+    def _pump_again(self) -> None:
+        self._timer = None
+        self._pump()
+
+    async def _answer(self, peer: str, message: Message) -> None:
+        try:
+            async with asyncio.timeout(STALL_SECONDS):
+                if isinstance(message, GetRecords):
+                    await self._give_records(peer, message)
+                elif isinstance(message, GetManifest):
+                    await self._give_manifest(peer, message)
+                elif isinstance(message, GetChunk):
+                    await self._give_chunk(peer, message)
+                elif isinstance(message, GetMean):
+                    await self._give_mean(peer, message)
+        except (ConnectionError, TimeoutError):
+            pass  # the peer has gone, or does not take what it asked for: its loss
+        finally:
+            self._desk.finished(peer)
+            self._pump()
+
+    async def _give_records(self, peer: str, message: GetRecords) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            records = await loop.run_in_executor(self._pool, self._chain.records, message.start, message.limit)
+        except OSError:
+            records = ()  # unreadable here; others have them
+        self._carrier.send(peer, Records(start=message.start, records=records))
+
+    async def _give_manifest(self, peer: str, message: GetManifest) -> None:
+        digests = self._store.manifests.get(message.round)
+        if self.closed_because or digests is None:
+            self._refuse(peer, message, self.closed_because or f"no manifest of round {message.round}")
+            return
+        answer = Manifest(request=message.request, round=message.round)
+        await self._give(peer, answer, [memoryview(b"".join(digests))])
+
+    async def _give_chunk(self, peer: str, message: GetChunk) -> None:
+        round, data = EMPTY, bytearray()
+        if not self.closed_because:
+            loop = asyncio.get_running_loop()
+            round, data = await loop.run_in_executor(self._pool, self._store.read, message.index)
+        if self.closed_because or round == EMPTY:
+            self._refuse(peer, message, self.closed_because or "no state yet")
+            return
+        answer = Chunk(request=message.request, round=round, index=message.index)
+        await self._give(peer, answer, [memoryview(data)])
+
+    async def _give_mean(self, peer: str, message: GetMean) -> None:
+        mean = self._store.means.get(message.round)
+        if mean is None:
+            self._refuse(peer, message, f"the mean of round {message.round} is not kept here")
+            return
+        piece = mean.slice(message.start, message.stop)
+        answer = MeanSlice(request=message.request, round=message.round, start=message.start, stop=message.stop)
+        await self._give(peer, answer, piece.buffers())
+
+    async def _give(self, peer: str, answer: Message, buffers: Sequence[memoryview]) -> None:
+        await self._carrier.send_bulk(peer, answer, buffers)
+        self.bytes_sent += sum(buffer.nbytes for buffer in buffers)
+
+    def _refuse(self, peer: str, message: GetManifest | GetChunk | GetMean, reason: str) -> None:
+        self._carrier.send(peer, NotAvailable(request=message.request, reason=reason))

@@ -1,0 +1,107 @@
+"""A donor's desk: whose question is answered next, so that no newcomer starves another, nor training.
+
+Bounded in every direction: questions that wait, answers under way for one peer and in all, bytes a second.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from p2p.protocol.messages import Message
+
+
+class TokenBucket:
+    """Bytes a second on average. An answer may start while there is credit, and may leave a debt."""
+
+    def __init__(self, rate: float | None, burst: float) -> None:
+        """`rate` None: no limit. `burst`: most bytes of credit that build up while nothing is sent."""
+        assert rate is None or rate > 0
+        self.rate = rate
+        self.burst = burst
+        self._credit = burst
+        self._at = 0.0
+
+    def delay(self, now: float) -> float:
+        """Seconds until an answer may start; 0 if it may now."""
+        if self.rate is None:
+            return 0.0
+        self._credit = min(self.burst, self._credit + max(0.0, now - self._at) * self.rate)
+        self._at = max(self._at, now)
+        return 0.0 if self._credit > 0 else -self._credit / self.rate + 1e-6
+
+    def spend(self, size: int) -> None:
+        if self.rate is not None:
+            self._credit -= size
+
+
+@dataclass(frozen=True)
+class DeskLimits:
+    queued_per_peer: int = 64
+    answers_per_peer: int = 2
+    answers: int = 16
+    bytes_per_second: float | None = None
+    burst_bytes: float = 16 << 20
+
+
+@dataclass
+class _Customer:
+    waiting: deque[tuple[Message, int]] = field(default_factory=deque)
+    under_way: int = 0
+
+
+class Desk:
+    """Questions in, questions out, in turn among the peers."""
+
+    def __init__(self, limits: DeskLimits) -> None:
+        self.limits = limits
+        self._bucket = TokenBucket(limits.bytes_per_second, limits.burst_bytes)
+        self._customers: dict[str, _Customer] = {}
+        self._under_way = 0
+
+    def offer(self, peer: str, message: Message, size: int) -> bool:
+        """Queue a question whose answer weighs `size` bytes. False if this peer has too many waiting."""
+        customer = self._customers.setdefault(peer, _Customer())
+        if len(customer.waiting) >= self.limits.queued_per_peer:
+            return False
+        customer.waiting.append((message, size))
+        return True
+
+    def take(self, now: float) -> tuple[str, Message] | None:
+        """The next question to answer; `finished(peer)` must follow when that is done."""
+        if self._under_way >= self.limits.answers or self._bucket.delay(now) > 0:
+            return None
+        for peer, customer in self._customers.items():
+            if customer.waiting and customer.under_way < self.limits.answers_per_peer:
+                message, size = customer.waiting.popleft()
+                self._bucket.spend(size)
+                customer.under_way += 1
+                self._under_way += 1
+                self._customers[peer] = self._customers.pop(peer)  # to the end: the others are first next time
+                return peer, message
+        return None
+
+    def delay(self, now: float) -> float | None:
+        """Seconds after which `take` may give something; None if that hangs on `offer` or `finished`, not on time."""
+        if self._under_way >= self.limits.answers:
+            return None
+        for customer in self._customers.values():
+            if customer.waiting and customer.under_way < self.limits.answers_per_peer:
+                return self._bucket.delay(now)
+        return None
+
+    def finished(self, peer: str) -> None:
+        customer = self._customers[peer]
+        customer.under_way -= 1
+        self._under_way -= 1
+        self._tidy(peer, customer)
+
+    def forget(self, peer: str) -> None:
+        """The peer is gone: what it waited for is not answered any more."""
+        if customer := self._customers.get(peer):
+            customer.waiting.clear()
+            self._tidy(peer, customer)
+
+    def _tidy(self, peer: str, customer: _Customer) -> None:
+        if not customer.waiting and not customer.under_way:
+            del self._customers[peer]

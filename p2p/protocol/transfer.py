@@ -1,0 +1,392 @@
+"""Fetching state from many donors at once, as a pure machine: which donor is asked for what, and whom to believe.
+
+The owner tells it what the swarm reports (`aim`), what came (`arrived`, the verdicts, `settle`) and the time; `poll`
+says what to do next. Answers are measured, so that fast donors get more work; near the end, an idle donor is asked for
+what a slow one still owes. A donor that lies, falls silent or vanishes costs the answers that were under way.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from p2p.protocol.donors import RETRY_SECONDS, Donor, DonorPool, Kind, Request
+from p2p.protocol.holdings import Held, Holdings, Lie, Target
+from p2p.protocol.messages import GetChunk, GetManifest, GetMean
+from p2p.protocol.worklist import Worklist
+
+LOCAL_REPLAYS = 8
+"""Chunks that are brought up with our own means at a time."""
+UNHEARD_SECONDS = 30.0
+"""A chunk of a round that nobody has committed, for all we hear, is kept for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Send `request.message` to `request.peer`."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Bring a chunk to `round` with what we have: our own copy of the mean, or nothing where a round had no weight."""
+
+    index: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Told for the log: this donor is left alone for a while, and why."""
+
+    peer: str
+    reason: str
+
+
+Action = Ask | Replay | Drop
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the answers weigh, and how much may be under way."""
+
+    values: int
+    chunk_values: int
+    chunk_bytes: int
+    mean_bytes: int
+    """Of one chunk's slice of a mean."""
+    window_bytes: int = 32 << 20
+    """Outstanding at one donor; at least one request always may be."""
+    memory_bytes: int = 256 << 20
+    """Outstanding in all."""
+
+    def bounds(self, index: int) -> tuple[int, int]:
+        """The values [start, stop) of chunk `index`."""
+        return index * self.chunk_values, min((index + 1) * self.chunk_values, self.values)
+
+    @property
+    def chunks(self) -> int:
+        return -(-self.values // self.chunk_values)
+
+    @property
+    def replay_limit(self) -> int:
+        """Most means that weigh less than the chunk they spare."""
+        return (self.chunk_bytes - 1) // self.mean_bytes
+
+
+class FetchCore:
+    """The machine; see the module's text. `done` when every chunk is proved to be the target's."""
+
+    def __init__(self, sizes: Sizes, held: Sequence[Held], seed: bytes) -> None:
+        """`held`: the chunks in the store, digests included. `seed`: makes newcomers prefer different donors."""
+        assert len(held) == sizes.chunks
+        self.sizes = sizes
+        self.holdings = Holdings(held, sizes.replay_limit)
+        order = random.Random(seed)
+        self._donors = DonorPool(order)
+        self._work = Worklist(self.holdings, order.sample(range(len(held)), len(held)))
+        self._next_id = order.getrandbits(48)
+        self._actions: list[Action] = []
+        self._wanted: list[int] = []
+        self._local: frozenset[int] = frozenset()
+        self._false_local: frozenset[int] = frozenset()
+        self._height = -1
+        self._now = 0.0
+
+    # --- what the swarm says -------------------------------------------------------------------------------------
+
+    def aim(
+        self,
+        target: Target,
+        donors: Mapping[str, int],
+        *,
+        roots: Mapping[int, bytes],
+        local: Collection[int],
+        height: int,
+        now: float,
+    ) -> None:
+        """What the swarm is at: may be called as often as one likes.
+
+        `donors`: peers on the target's lineage that hold state, and the round each reports. `roots`: see Holdings.
+        `local`: rounds that need no donor to be replayed. `height`: newest round that is known to be committed.
+        """
+        self._now, self._height = now, max(height, target.round)
+        self._donors.see(donors, target.round - self.sizes.replay_limit)
+        before = (self.holdings.target, self.holdings.roots, self._local)
+        self.holdings.aim(target, roots)
+        self._local = frozenset(local) - self._false_local
+        if before != (self.holdings.target, self.holdings.roots, self._local):
+            self._sort()
+
+    def leave_history(self, fork: int) -> None:
+        """The records after round `fork` were replaced by those of another history; `aim` must follow."""
+        self.holdings.leave_history(fork)
+
+    def trusts(self, peer: str, now: float) -> bool:
+        """False while a liar is being left alone."""
+        donor = self._donors.get(peer)
+        return donor is None or not donor.lies or now >= donor.until
+
+    def poll(self, now: float) -> list[Action]:
+        """What to do now. Each action is returned once."""
+        self._now = now
+        if self.holdings.target is not None:
+            self._expire()
+            self._give_up_means()
+            self._ask_manifests()
+            self._replay_local()
+            self._assign()
+        actions, self._actions = self._actions, []
+        return actions
+
+    @property
+    def done(self) -> bool:
+        return self.holdings.target is not None and self._work.empty
+
+    # --- what came -----------------------------------------------------------------------------------------------
+
+    def request(self, peer: str, request_id: int) -> Request | None:
+        """The request that this answer belongs to, if it is awaited from that peer."""
+        donor = self._donors.get(peer)
+        return donor.outstanding.get(request_id) if donor else None
+
+    def moved(self, peer: str, now: float) -> None:
+        """Bytes of an answer come in from that donor."""
+        if donor := self._donors.get(peer):
+            donor.moved(now)
+
+    def arrived(self, peer: str, request_id: int, now: float) -> Request | None:
+        """The whole answer is here. Follow up with `manifest`, or with a verdict and `settle`. None: ignore it."""
+        self._now = now
+        donor = self._donors.get(peer)
+        request = donor.answered(request_id, now) if donor else None
+        if request is not None and request.index >= 0:
+            for other in self._work.work_on(request.index):
+                if owner := self._donors.get(other.peer):
+                    owner.cancelled(other.id)
+        return request
+
+    def manifest(self, request: Request, digests: Sequence[bytes], root: bytes) -> None:
+        """A manifest came, `root` is the root of its digests."""
+        agreed = self.holdings.roots.get(request.round)
+        if agreed is None:
+            return
+        if root != agreed:
+            self.lied(request.peer, f"sent a manifest of round {request.round} with another root than agreed on")
+            return
+        lies = self.holdings.learn(request.round, digests)
+        self._sort()
+        self._punish(lies)
+
+    def judge_chunk(self, request: Request, round: int, digest: bytes) -> Held | None:
+        """A chunk came; `digest` is of its bytes. Store what this returns, then `settle`; None: it is settled."""
+        lie = self.holdings.judge_chunk(request.index, round, digest)
+        if lie is None:
+            return Held(round, digest, request.peer)
+        self.settle(request.index, None)
+        self.lied(request.peer, lie)
+        return None
+
+    def judge_replay(self, index: int, round: int, digest: bytes, sender: str) -> Held | None:
+        """A chunk was brought to `round` by a mean from `sender` (empty: our own). Else as `judge_chunk`."""
+        store, false_mean = self.holdings.judge_replay(index, round, digest)
+        if store:
+            return Held(round, digest, self.holdings.replay_sender(index, sender))
+        if false_mean:
+            self.false_mean(index, round, sender)
+        else:
+            self.settle(index, None)
+        return None
+
+    def false_mean(self, index: int, round: int, sender: str) -> None:
+        """A slice is not of the committed mean, or no mean at all; settles its chunk."""
+        if not sender:
+            self._false_local |= {round}
+            self._local -= {round}
+        self.settle(index, None)
+        if sender:
+            self.lied(sender, f"sent a false mean of round {round} for chunk {index}")
+
+    def settle(self, index: int, held: Held | None) -> None:
+        """The store now holds this; None: what it held."""
+        self._work.settle(index, held, self._now)
+        if held is not None and held.round not in self.holdings.manifests and held.round not in self._wanted:
+            self._wanted = self.holdings.wanted_manifests()
+
+    def refused(self, peer: str, request_id: int, now: float) -> None:
+        """NotAvailable came."""
+        self._now = now
+        donor = self._donors.get(peer)
+        request = donor.cancelled(request_id) if donor else None
+        if donor is None or request is None:
+            return
+        donor.moved(now)
+        self._work.unask(request, now)
+        if isinstance(request.message, GetChunk):
+            self._donors.slow_down(donor, now)
+        else:
+            kind: Kind = "mean" if isinstance(request.message, GetMean) else "manifest"
+            self._donors.refuse(peer, kind, request.round, now)
+
+    def lied(self, peer: str, reason: str) -> None:
+        """This peer was caught at something; the answers it owes are asked of others."""
+        self._punish([(peer, reason)])
+
+    def lost(self, peer: str, reason: str, now: float) -> None:
+        """The link to this donor broke."""
+        self._now = now
+        if donor := self._donors.get(peer):
+            self._strike(donor, reason, RETRY_SECONDS)
+
+    # --- doubts --------------------------------------------------------------------------------------------------
+
+    def _punish(self, lies: Sequence[Lie]) -> None:
+        for peer, reason in lies:
+            requests = self._donors.punish(peer, self._now)
+            if requests is not None:
+                self._actions.append(Drop(peer, reason))
+                self._unask(requests)
+
+    def _strike(self, donor: Donor, reason: str, seconds: float) -> None:
+        if donor.outstanding:
+            self._actions.append(Drop(donor.peer, reason))
+        self._unask(self._donors.strike(donor, self._now, seconds))
+
+    def _unask(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._work.unask(request, self._now)
+
+    def _expire(self) -> None:
+        for donor in self._donors.all():
+            silent = donor.silent_for(self._now)
+            if silent is not None:
+                self._strike(donor, f"silent for {silent:.1f} s with answers outstanding", 10 * RETRY_SECONDS)
+        for index, since in list(self._work.undecided.items()):
+            held = self.holdings.held[index]
+            patience = UNHEARD_SECONDS if held.sender else 0.0
+            if held.round > self._height and self._now >= since + patience:
+                self._work.forget(index, self._now)
+                if held.sender:
+                    self.lied(held.sender, f"sent a chunk of round {held.round}, which nobody has committed")
+
+    def _give_up_means(self) -> None:
+        """Fetch chunks anew whose next mean every donor has refused."""
+        for round in [round for round, waiting in self._work.behind.items() if waiting]:
+            if round not in self._local and self._donors.all_refused("mean", round):
+                self.holdings.gone.add(round)
+                self._sort()
+
+    def _settled(self, round: int) -> bool:
+        """Whether this round's manifest is here, or will never be."""
+        if round in self.holdings.manifests or round not in self.holdings.roots:
+            return True
+        return round != self._aimed_at() and self._donors.all_refused("manifest", round)
+
+    def _sort(self) -> None:
+        self._work.place_all(self._now)
+        self._wanted = self.holdings.wanted_manifests()
+
+    def _aimed_at(self) -> int:
+        assert self.holdings.target is not None
+        return self.holdings.target.round
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def _ask_manifests(self) -> None:
+        under_way = {r.round for donor in self._donors.all() for r in donor.outstanding.values() if r.index < 0}
+        for round in self._wanted:
+            if round in self.holdings.manifests or round in under_way:
+                continue
+            since = self._now - RETRY_SECONDS if round == self._aimed_at() else float("-inf")
+            able = [
+                donor
+                for donor in self._donors.usable(self._now, round)
+                if not self._donors.refused(donor.peer, "manifest", round, since)
+            ]
+            if able:
+                donor = self._donors.quickest(able, self.sizes.chunk_bytes)
+                message = GetManifest(request=self._new_id(), round=round)
+                self._ask(donor, message, -1, round, 32 * self.sizes.chunks)
+
+    def _replay_local(self) -> None:
+        """Start what needs no donor."""
+        under_way = sum(not requests for requests in self._work.busy.values())
+        for round in sorted(self._work.behind.keys() & self._local):
+            if not (self._settled(round - 1) and self._settled(round)):
+                continue
+            while under_way < LOCAL_REPLAYS and (index := self._work.take_behind(round)) is not None:
+                self._work.work_on(index)
+                self._actions.append(Replay(index, round))
+                under_way += 1
+
+    def _assign(self) -> None:
+        """Give every donor work until its window is full."""
+        ready = self._donors.usable(self._now)
+        while ready:
+            room = self.sizes.memory_bytes - self._donors.outstanding_bytes()
+            ready = [donor for donor in ready if self._has_room(donor, room)]
+            if not ready:
+                return
+            donor = self._donors.quickest(ready, self.sizes.chunk_bytes)
+            if not (self._ask_mean(donor) or self._ask_chunk(donor) or self._steal(donor)):
+                ready.remove(donor)
+
+    def _has_room(self, donor: Donor, room: int) -> bool:
+        if not donor.outstanding:
+            return room > 0
+        window = self.sizes.window_bytes - donor.outstanding_bytes
+        return min(room, window) >= self.sizes.chunk_bytes and len(donor.outstanding) < donor.most
+
+    def _ask_mean(self, donor: Donor) -> bool:
+        for round in list(self._work.behind):
+            able = donor.height >= round and not self._donors.refused(donor.peer, "mean", round)
+            if not able or round in self._local or not (self._settled(round - 1) and self._settled(round)):
+                continue
+            index = self._work.take_behind(round)
+            if index is not None:
+                start, stop = self.sizes.bounds(index)
+                message = GetMean(request=self._new_id(), round=round, start=start, stop=stop)
+                self._ask(donor, message, index, round, self.sizes.mean_bytes)
+                return True
+        return False
+
+    def _ask_chunk(self, donor: Donor) -> bool:
+        if donor.height < self._aimed_at() or (index := self._work.take_missing()) is None:
+            return False
+        self._ask(donor, GetChunk(request=self._new_id(), index=index), index, -1, self.sizes.chunk_bytes)
+        return True
+
+    def _steal(self, donor: Donor) -> bool:
+        """Ask an idle donor, too, for what a slower one would deliver much later."""
+        if donor.outstanding or donor.rate is None or donor.height < self._aimed_at():
+            return False
+        typical = self._donors.typical_rate()
+        late: list[tuple[float, int, Request]] = []
+        for requests in self._work.busy.values():
+            owner = self._donors.get(requests[0].peer) if len(requests) == 1 else None
+            if owner is None or owner is donor:
+                continue
+            request = requests[0]
+            wait = max(owner.seconds_for(0, typical), self._now - request.sent_at)
+            refused = self._donors.refused(donor.peer, "mean", request.round)
+            if not refused and wait > 2 * request.size / donor.rate:
+                late.append((wait, request.id, request))
+        if not late:
+            return False
+        request = max(late)[2]
+        message = request.message.model_copy(update={"request": self._new_id()})
+        self._ask(donor, message, request.index, request.round, request.size)
+        return True
+
+    def _ask(self, donor: Donor, message: GetManifest | GetChunk | GetMean, index: int, round: int, size: int) -> None:
+        request = Request(message.request, donor.peer, message, index, round, size, self._now)
+        donor.asked(request)
+        if index >= 0:
+            self._work.ask(request)
+        self._actions.append(Ask(request))
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id

@@ -1,0 +1,116 @@
+"""State transfer as the node wires it: one donor, and at times one fetch, over the same links."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+
+from p2p.donor import Carrier, Donor
+from p2p.fetch import Fetch, FetchResult, Sources
+from p2p.protocol.chain import RecordChain, Verify
+from p2p.protocol.messages import (
+    Chunk,
+    GetChunk,
+    GetManifest,
+    GetMean,
+    GetRecords,
+    Manifest,
+    MeanSlice,
+    NotAvailable,
+    Records,
+)
+from p2p.protocol.serving import DeskLimits
+from p2p.protocol.transfer import Sizes
+from p2p.state import StateStore
+
+TransferMessage = GetRecords | GetManifest | GetChunk | GetMean | Records | Manifest | Chunk | MeanSlice | NotAvailable
+"""The messages that belong here: `isinstance(message, TransferMessage)`."""
+TransferPayload = Manifest | Chunk | MeanSlice
+"""Those of them that have a payload."""
+
+
+class Transfer:
+    """Wire `open_payload`, `handle` and `link_down` to the mesh. Use it on the event loop."""
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        store: StateStore,
+        chain: RecordChain,
+        pool: Executor,
+        *,
+        me: str,
+        verify: Verify,
+        limits: DeskLimits | None = None,
+        sizes: Sizes | None = None,
+        now: Callable[[], float] = time.monotonic,
+        on_drop: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """`pool` runs reads, hashes and replays. `on_drop(peer, reason)`: a donor is left alone for a while.
+
+        `limits` bounds what is given, `sizes` what is asked for.
+        """
+        self._carrier, self._store, self._chain, self._pool = carrier, store, chain, pool
+        self._me, self._verify, self._now, self._sizes = me, verify, now, sizes
+        self._on_drop = on_drop or _no_log
+        self._donor = Donor(carrier, store, chain, pool, now, limits or DeskLimits())
+        self._fetch: Fetch | None = None
+
+    @property
+    def bytes_sent(self) -> int:
+        """Payload given to newcomers since the start."""
+        return self._donor.bytes_sent
+
+    def open_payload(self, peer: str, message: TransferPayload, size: int) -> Sequence[memoryview] | None:
+        """Where an answer's payload goes; None: nobody waits for it (any more). Raises BadMessage."""
+        return self._fetch.open_payload(peer, message, size) if self._fetch else None
+
+    def handle(self, peer: str, message: TransferMessage) -> None:
+        """A message is complete, and its payload, if it has one, in the memory that we gave. Raises BadMessage."""
+        if isinstance(message, GetRecords | GetManifest | GetChunk | GetMean):
+            self._donor.handle(peer, message)
+        elif self._fetch is not None:
+            self._fetch.on_message(peer, message)
+
+    def link_down(self, peer: str, reason: str) -> None:
+        self._donor.link_down(peer)
+        if self._fetch is not None:
+            self._fetch.link_down(peer, reason)
+
+    async def fetch(self, sources: Sources) -> FetchResult:
+        """Bring chain and store to the newest state that most of `sources()` report: members, with what their last
+        Status said. Returns when every chunk is verified; until then waits for sources, donors, links. May be
+        cancelled and called again: what is held by then is kept.
+
+        Meanwhile the store belongs to the fetch (do not `apply`; `OuterState.keep` spares the download of a mean that
+        we were sent), and state is not given to others. Commits may be appended to the chain.
+        """
+        assert self._fetch is None, "one fetch at a time"
+        fetch = Fetch(
+            self._carrier,
+            self._store,
+            self._chain,
+            self._pool,
+            self._verify,
+            self._now,
+            self._me.encode(),
+            self._on_drop,
+            self._sizes,
+        )
+        self._fetch = fetch
+        self._donor.closed_because = "its own state is not whole"
+        try:
+            result = await fetch.run(sources)
+        finally:
+            self._fetch = None
+        self._donor.closed_because = ""
+        return result
+
+    async def close(self) -> None:
+        """Stop answering."""
+        await self._donor.close()
+
+
+def _no_log(_peer: str, _reason: str) -> None:
+    pass
