@@ -197,8 +197,9 @@ class Attempt:
             try:
                 await self._carrier.send_bulk(peer, message, self._bytes_of(message))
             except ConnectionError:
-                # Whether the peer comes back is for others to say; if so, its Go tells what to repeat.
-                self.core.on_link_down(peer)
+                # `on_link_down` has told the core. Whether the peer comes back is for others to say; if it does, its Go
+                # says what to repeat.
+                continue
             finally:
                 self.sending -= 1
 
