@@ -27,6 +27,10 @@ from swarm.train.group import LocalGroup, layout_of, load_flat, local_shard, sto
 from swarm.train.schedule import warmed_up
 
 
+HELD_OUT_TOKENS = 16_384
+"""What a node evaluates on, unless told otherwise: a second of work for the demo model."""
+
+
 @dataclass(frozen=True, slots=True)
 class InnerConfig:
     """How a node trains between rounds; the same for every node of a run."""
@@ -38,7 +42,7 @@ class InnerConfig:
     weight_decay: float = 0.1
     grad_clip: float = 1.0  # 0: no limit
     betas: tuple[float, float] = (0.9, 0.95)
-    held_out_tokens: int = 16_384
+    held_out_tokens: int = HELD_OUT_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,9 @@ class TrainResult:
     seconds: float
     skipped: int
     finite: bool
+
+
+_EVALUATION_BATCH_TOKENS = 2048
 
 
 def _ignore(_step: int, _loss: float) -> None:
@@ -146,8 +153,9 @@ class InnerTrainer:
         inputs_BL, targets_BL = self._held_out
         total = 0.0
         with torch.no_grad():
-            for start in range(0, len(inputs_BL), self.inner.batch_size):
-                rows = slice(start, start + self.inner.batch_size)
+            batch = max(1, _EVALUATION_BATCH_TOKENS // self.inner.sequence_length)
+            for start in range(0, len(inputs_BL), batch):
+                rows = slice(start, start + batch)
                 total += float(self._loss(inputs_BL[rows], targets_BL[rows])) * len(inputs_BL[rows])
         for module in (*self.model.layers, self.model):
             module.reshard()  # a forward without a backward leaves the root gathered, and its copy would go stale
