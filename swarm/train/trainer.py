@@ -26,7 +26,6 @@ from swarm.model.sizes import ModelConfig
 from swarm.train.group import LocalGroup, layout_of, load_flat, local_shard, store_flat
 from swarm.train.schedule import warmed_up
 
-
 HELD_OUT_TOKENS = 16_384
 """What a node evaluates on, unless told otherwise: a second of work for the demo model."""
 
