@@ -15,8 +15,9 @@ from swarm.config import Config
 from swarm.simulate.display import display_for
 from swarm.simulate.orchestrator import SWARM, Simulation
 from swarm.simulate.plot import plot
-from swarm.simulate.report import build_report, summary
+from swarm.simulate.report import build_report
 from swarm.simulate.scenario import Scenario
+from swarm.simulate.summary import summary
 from swarm.simulate.workspace import Workspace, report_directory
 
 BASELINE_PROGRESS_SECONDS = 5.0

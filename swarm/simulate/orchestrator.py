@@ -21,8 +21,10 @@ SWARM = (sys.executable, "-m", "swarm")
 HOST = "127.0.0.1"
 TICK_SECONDS = 0.1
 BOOTSTRAP_SECONDS = 60.0
-LATE_SECONDS = 20.0
-"""A newcomer that is still on its way when the founders are done gets this long to finish."""
+LEAVE_SECONDS = 15.0
+"""A node that was asked to leave must be gone by then."""
+END_SECONDS = 30.0
+"""A node that is still there after the last round gets this long to end, or to get on if it came late."""
 
 
 class SimulationFailed(SwarmError):
@@ -78,7 +80,8 @@ class Simulation:
                 self.display.close()
                 self._stop()
         self.problems += [
-            f"{done.node} never had its {done.kind}: round {done.after} was not reached" for done in self._pending
+            f"the {fault.kind} of {fault.node} never happened: round {fault.after} was not reached"
+            for fault in self._pending
         ]
 
     # --- starting ---
@@ -132,6 +135,11 @@ class Simulation:
         for name in sorted(ended):
             self._running.discard(name)
             self._account_for(name)
+        for name in self._gone_on_purpose & self._running:
+            child = self._children[name]
+            if child.stopped_at is not None and time.monotonic() - child.stopped_at > LEAVE_SECONDS:
+                self.problems.append(f"{name} was asked to leave and was still there {LEAVE_SECONDS:.0f} s later")
+                child.kill()
 
     def _account_for(self, name: str) -> None:
         """A node has ended: was it meant to?"""
@@ -169,16 +177,15 @@ class Simulation:
 
     def _hopeless(self) -> bool:
         """Whether waiting on is in vain."""
-        silent = time.monotonic() - self.board.heard
-        if silent > self.scenario.stall_seconds:
-            self.problems.append(
-                f"no node got anything done for {silent:.0f} s; still there: {', '.join(sorted(self._running))}"
-            )
-            return True
         if self.problems and self.board.committed < 0:
             return True  # a founder died before the run was founded: the others would wait for it for ever
-        late = self._running.isdisjoint(self.scenario.founders)
-        return late and silent > LATE_SECONDS
+        over = self.board.committed >= self.scenario.rounds
+        silent = time.monotonic() - self.board.heard
+        if silent <= (END_SECONDS if over else self.scenario.stall_seconds):
+            return False
+        there = ", ".join(sorted(self._running))
+        self.problems.append(f"no node got anything done for {silent:.0f} s; still there: {there}")
+        return True
 
     # --- ending ---
 

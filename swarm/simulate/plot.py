@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from swarm.simulate.report import BASELINES
+from swarm.simulate.summary import BASELINES
 
 MARKS = {"join": "tab:green", "leave": "tab:orange", "kill": "tab:red"}
 BASELINE_COLOURS = ("tab:brown", "tab:purple", "tab:blue")
@@ -31,7 +31,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         points = [(point["round"], point["loss"]) for point in report["held_out"]]
         axes.plot(*zip(*points, strict=True), color="black", marker="o", linewidth=2, label="swarm, held out")
     for (name, loss), colour in zip(report.get("baseline", {}).items(), BASELINE_COLOURS, strict=False):
-        axes.axhline(loss, color=colour, linestyle=":", label=f"{BASELINES[name].strip()}, held out at the end")
+        axes.axhline(loss, color=colour, linestyle=":", label=f"{BASELINES[name]}, held out at the end")
     for fault in report["faults"]:
         axes.axvline(fault["after_round"], color=MARKS[fault["kind"]], linestyle="--", linewidth=1)
         text = f" {fault['node']}: {fault['kind']}"

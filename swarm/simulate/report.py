@@ -22,8 +22,6 @@ from swarm.simulate.board import Board
 from swarm.simulate.orchestrator import Done
 from swarm.simulate.scenario import Scenario
 
-BASELINES = {"alone": "one node alone", "alone_all_tokens": "  with all tokens", "data_parallel": "data parallel"}
-"""What the fields of swarm.baseline.Baseline are called in summary and plot."""
 ROW: tuple[str, ...] = (
     "round",
     "node",
@@ -141,26 +139,3 @@ def _row(event: Round) -> dict[str, Any]:
 def _mean(values: Iterable[float]) -> float | None:
     numbers = list(values)
     return sum(numbers) / len(numbers) if numbers else None
-
-
-def summary(report: Mapping[str, Any]) -> list[str]:
-    """The report in a few lines, for people."""
-    numbers = report["totals"]
-    lines = [
-        f"rounds committed    {numbers['rounds']} of {report['scenario']['rounds']} in {numbers['seconds']:.0f} s",
-        f"held-out loss       {_shown(numbers['held_out_loss_first'])} -> {_shown(numbers['held_out_loss_last'])} nats "
-        "per token",
-        f"bytes per parameter {_shown(numbers['bytes_per_param_per_round'])} sent by a member in a round "
-        f"(payload alone: {_shown(numbers['expected_bytes_per_param'])}, {numbers['codec']})",
-        f"utilisation         {_shown(numbers['utilisation'])} of the time spent training",
-    ]
-    lines += [
-        f"{f['kind']:<19} {f['node']} after round {f['after_round']} ({f['seconds']} s)" for f in report["faults"]
-    ]
-    if not report["problems"]:
-        lines.append("digests             theta and momentum identical on all members after every round")
-    return lines + [f"PROBLEM             {problem}" for problem in report["problems"]]
-
-
-def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

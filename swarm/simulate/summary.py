@@ -1,0 +1,34 @@
+"""A report in a few lines, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+BASELINES = {"alone": "one node alone", "alone_all_tokens": "one, all tokens", "data_parallel": "data parallel"}
+"""What the fields of swarm.baseline.Baseline are called in summary and plot."""
+
+
+def summary(report: Mapping[str, Any]) -> list[str]:
+    """The report in a few lines, for people."""
+    numbers = report["totals"]
+    lines = [
+        f"rounds committed    {numbers['rounds']} of {report['scenario']['rounds']} in {numbers['seconds']:.0f} s",
+        f"held-out loss       {_shown(numbers['held_out_loss_first'])} -> {_shown(numbers['held_out_loss_last'])} nats "
+        "per token",
+        f"bytes per parameter {_shown(numbers['bytes_per_param_per_round'])} sent by a member in a round "
+        f"(payload alone: {_shown(numbers['expected_bytes_per_param'])}, {numbers['codec']})",
+        f"utilisation         {_shown(numbers['utilisation'])} of the time spent training",
+    ]
+    for name, loss in report.get("baseline", {}).items():
+        lines.append(f"{BASELINES[name]:<19} {loss:.3f} nats per token held out")
+    lines += [
+        f"{f['kind']:<19} {f['node']} after round {f['after_round']} ({f['seconds']} s)" for f in report["faults"]
+    ]
+    if not report["problems"]:
+        lines.append("digests             theta and momentum identical on all members after every round")
+    return lines + [f"PROBLEM             {problem}" for problem in report["problems"]]
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,194 @@
+"""The whole simulation around fake nodes: real processes, real files, real signals, no training."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from swarm.config import Config
+from swarm.simulate import command as simulate_command
+from swarm.simulate.command import scenario_of, simulate
+from swarm.simulate.orchestrator import SimulationFailed
+from swarm.simulate.scenario import Scenario
+
+FAKE = Path(__file__).with_name("fake_swarm.py")
+SCENARIO = Scenario(nodes=3, rounds=12)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The fake nodes' shared folder; temporary directories go below tmp_path too, where we can count them."""
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "shared"
+
+
+Run = Callable[..., "tuple[int, dict]"]  # type: ignore[type-arg]
+
+
+@pytest.fixture
+def run(shared: Path, tmp_path: Path) -> Run:
+    def go(scenario: Scenario = SCENARIO, trouble: dict[str, object] | None = None, **options: bool):  # type: ignore[no-untyped-def]
+        (shared / "trouble.json").write_text(json.dumps(trouble or {}))
+        status = simulate(scenario, tmp_path / "report", command=(sys.executable, str(FAKE), str(shared)), **options)
+        assert strays(shared) == []
+        return status, json.loads((tmp_path / "report" / "report.json").read_text())
+
+    return go
+
+
+def test_a_clean_run(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, report = run()
+    assert (status, report["problems"]) == (0, [])
+    assert {row["round"] for row in report["rounds"]} == set(range(1, 13))
+    assert {row["node"] for row in report["rounds"]} == {"node0", "node1", "node2"}
+    assert report["totals"]["held_out_loss_first"] == 5.5
+    assert (tmp_path / "report" / "loss.png").exists()
+    assert list((tmp_path / "tmp").glob("swarm-*")) == []
+    out = capsys.readouterr().out
+    assert "rounds committed    12 of 12" in out
+    assert "identical on all members" in out
+
+
+def test_join_leave_and_kill_happen_and_are_reported(run: Run) -> None:
+    status, report = run(replace(SCENARIO, nodes=4, rounds=30, join_at=2, leave_at=4, kill_at=6))
+    assert (status, report["problems"]) == (0, [])
+    assert [(f["kind"], f["node"], f["after_round"]) for f in report["faults"]] == [
+        ("join", "node4", 2),
+        ("leave", "node3", 4),
+        ("kill", "node1", 6),
+    ]
+    last = {row["node"]: row["round"] for row in report["rounds"]}
+    assert last["node0"] == last["node4"] == 30
+    assert last["node3"] < 30
+    assert last["node1"] < 30
+
+
+def test_members_that_disagree_fail_the_run_and_keep_its_files(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, report = run(trouble={"node1": {"kind": "disagrees", "round": 2}})
+    assert status == 1
+    assert any("round 2: theta_digest differs" in problem for problem in report["problems"])
+    (kept,) = (tmp_path / "tmp").glob("swarm-*")
+    assert str(kept) in capsys.readouterr().out
+    assert (kept / "node1" / "events.jsonl").exists()
+
+
+def test_a_node_that_dies_is_named_with_its_last_words(run: Run) -> None:
+    status, report = run(trouble={"node2": {"kind": "dies", "round": 3}})
+    assert status == 1
+    assert any(p.startswith("node2 died after round 2 (exit status 1): node: something is") for p in report["problems"])
+
+
+def test_a_founder_that_dies_at_the_start_ends_the_simulation_at_once(run: Run) -> None:
+    began = time.monotonic()
+    status, report = run(trouble={f"node{index}": {"kind": "dies", "round": 1} for index in range(3)})
+    assert status == 1
+    assert any("node0 died after round -1" in problem for problem in report["problems"])
+    assert time.monotonic() - began < 60
+
+
+def test_a_swarm_that_hangs_is_given_up(run: Run) -> None:
+    trouble = {f"node{index}": {"kind": "silent", "round": 2} for index in range(3)}
+    status, report = run(replace(SCENARIO, stall_seconds=1.0), trouble)
+    assert status == 1
+    assert any(
+        "no node got anything done for 1 s; still there: node0, node1" in problem for problem in report["problems"]
+    )
+    assert any("round 2 was lost" in problem for problem in report["problems"])
+
+
+def test_a_node_that_does_not_leave_when_asked_is_killed_and_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("swarm.simulate.orchestrator.LEAVE_SECONDS", 0.5)
+    trouble = {"node2": {"kind": "stubborn", "round": 3}}
+    status, report = run(replace(SCENARIO, rounds=6, leave_at=4), trouble)
+    assert status == 1
+    assert report["problems"] == ["node2 was asked to leave and was still there 0 s later"]
+
+
+def test_a_fault_whose_round_never_comes_is_a_problem(run: Run) -> None:
+    trouble = {f"node{index}": {"kind": "dies", "round": 3} for index in range(3)}
+    _, report = run(replace(SCENARIO, kill_at=8), trouble)
+    assert any("the kill of node1 never happened: round 8 was not reached" in problem for problem in report["problems"])
+
+
+def test_keep_keeps_the_files(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _ = run(keep=True)
+    (kept,) = (tmp_path / "tmp").glob("swarm-*")
+    assert status == 0
+    assert f"state, logs         {kept}" in capsys.readouterr().out
+
+
+def test_a_bootstrap_that_does_not_start_is_one_clear_error(run: Run, shared: Path) -> None:
+    (shared / "no-bootstrap").write_text("")
+    with pytest.raises(SimulationFailed, match="the bootstrap process ended: no luck today"):
+        run()
+
+
+def test_the_baseline_is_in_the_report(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {"alone": 3.0, "alone_all_tokens": 2.0, "data_parallel": 1.5}
+    monkeypatch.setattr(simulate_command, "_baseline", lambda scenario, tokens: losses)
+    _, report = run(baseline=True)
+    assert report["baseline"] == losses
+
+
+def test_no_fault_asked_for_means_the_demo() -> None:
+    assert scenario_of(Config(), 4, 10, None, None, None) == Scenario.demo(4, 10, Config().run, "cpu")
+    assert scenario_of(Config(), 4, 10, 0, None, None).faults == ()
+    assert [fault.kind for fault in scenario_of(Config(), 4, 10, None, None, 5).faults] == ["kill"]
+
+
+def strays(shared: Path) -> list[int]:
+    """Processes of this test that are still there: they have its folder among their arguments."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ended while we looked
+            if str(FAKE).encode() in path.read_bytes() and str(shared).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from swarm.simulate.command import simulate
+from swarm.simulate.scenario import Scenario
+command = (sys.executable, sys.argv[1], sys.argv[2])
+sys.exit(simulate(Scenario(nodes=2, rounds=10000), Path(sys.argv[3]), command=command))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_stopped_simulation_leaves_no_process(shared: Path, tmp_path: Path, number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(FAKE), str(shared), str(tmp_path / "report")],
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    wait_until(lambda: (shared / "clock").exists())
+    process.send_signal(number)
+    process.wait(20)
+    wait_until(lambda: not strays(shared))
+    if number != signal.SIGKILL:
+        assert list((tmp_path / "tmp").glob("swarm-*")) == []
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
