@@ -266,6 +266,7 @@ class Member:
                         self._mesh.send(peer, message)
                 case StartReduce(draft):
                     self._cancel_reduce()
+                    self._announce(draft)
                     self._reducing = self._spawn(self._reduce(draft))
                 case CancelReduce():
                     self._cancel_reduce()
@@ -275,6 +276,11 @@ class Member:
                     self._miss(reason)
                 case Note(event, fields):
                     self._listener(event, dict(fields))
+
+    def _announce(self, draft: Record) -> None:
+        coordinator = next((peer for peer in draft.members if self._core.board.rank(peer) == draft.ballot.rank), "")
+        fields = {"round": draft.round, "attempt": draft.ballot.attempt, "members": len(draft.seats)}
+        self._listener("reducing", fields | {"coordinator": coordinator})
 
     def _cancel_reduce(self) -> None:
         if self._reducing is not None:

@@ -161,6 +161,16 @@ class Refused(Event):
         return f"peer {short(self.peer)} refused: {self.reason}"
 
 
+class Reducing(Event):
+    """This node begins to reduce, as the plan of an attempt says."""
+
+    EVENT = "reducing"
+    round: int
+    attempt: int
+    coordinator: str
+    members: int
+
+
 class Attempt(Event):
     """A new attempt at a round begins."""
 
@@ -237,7 +247,7 @@ class Error(Event):
 EVENTS: dict[str, type[Event]] = {
     cls.EVENT: cls
     for cls in (
-        *(Started, Waiting, PeerUp, PeerDown, Synced, Train, Round, Evaluated, Refused),
+        *(Started, Waiting, PeerUp, PeerDown, Synced, Train, Reducing, Round, Evaluated, Refused),
         *(Attempt, Straggler, RefusedPlan, Behind, Left, Notice, Error),
     )
 }

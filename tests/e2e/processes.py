@@ -1,0 +1,120 @@
+"""Real `swarm node` processes on loopback, watched through their event files; waits end at an event or fail."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from swarm.config import NodeConfig, RunConfig
+from swarm.events import Event, EventReader, Round
+from swarm.simulate.process import Child, stop_all
+from swarm.simulate.workspace import clean_environment, to_toml
+
+T = TypeVar("T", bound=Event)
+HOST = "127.0.0.1"
+QUICK = RunConfig(model="demo", inner_steps=4, batch_size=2, sequence_length=64, warmup_steps=2)
+POLL_SECONDS = 0.002
+
+
+class NodeProcess:
+    """One node and all events it wrote so far."""
+
+    def __init__(self, directory: Path, run: RunConfig, **settings: Any) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        fields: dict[str, Any] = {"host": HOST, "port": 0, "dht_port": 0, "threads": 1, "state_dir": directory}
+        node = NodeConfig(**(fields | settings))
+        (directory / "swarm.toml").write_text(to_toml({"run": run, "node": node}))
+        command = [sys.executable, "-m", "swarm", "node", "--config", str(directory / "swarm.toml")]
+        self.child = Child(command, directory / "output.log", clean_environment())
+        self.events: list[Event] = []
+        self._reader = EventReader(node.events_path)
+
+    def read(self) -> None:
+        self.events += [event for _, event in self._reader.new()]
+
+    def wait(self, kind: type[T], matches: Callable[[T], bool] = lambda event: True, seconds: float = 60.0) -> T:
+        """The first event of that kind that matches; fails when the node ends or the time is up."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self.child.status is not None
+            self.read()
+            for event in self.events:
+                if isinstance(event, kind) and matches(event):
+                    return event
+            assert not ended, f"the node ended with {self.child.status}: {self.said()}"
+            assert time.monotonic() < deadline, f"no {kind.__name__} in {seconds} s: {self.said()}"
+            time.sleep(POLL_SECONDS)
+
+    def wait_round(self, round: int, seconds: float = 60.0) -> Round:
+        return self.wait(Round, lambda event: event.round >= round, seconds)
+
+    def rounds(self) -> dict[int, Round]:
+        self.read()
+        return {event.round: event for event in self.events if isinstance(event, Round)}
+
+    def said(self) -> str:
+        return "\n".join(self.child.lines()[-15:])
+
+
+class Processes:
+    """The nodes of one test."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.nodes: list[NodeProcess] = []
+
+    def start(self, run: RunConfig, **settings: Any) -> NodeProcess:
+        node = NodeProcess(self.directory / f"n{len(self.nodes)}", run, name=f"n{len(self.nodes)}", **settings)
+        self.nodes.append(node)
+        return node
+
+    def found(self, count: int, run: RunConfig = QUICK) -> list[NodeProcess]:
+        """A run of `count` nodes that found each other through the first."""
+        run = run.model_copy(update={"min_peers": 2})
+        return self.grow(count, run)
+
+    def grow(self, count: int, run: RunConfig) -> list[NodeProcess]:
+        from swarm.events import Started
+
+        first = self.start(run, found=True)
+        address = first.wait(Started).bootstrap[:1]
+        for _ in range(count - 1):
+            self.start(run, bootstrap_peers=address, found=False)
+        return self.nodes
+
+    def same_digests(self) -> None:
+        """Every round left the same state and the same record on all who committed it."""
+        seen: dict[int, tuple[str, str, str]] = {}
+        for node in self.nodes:
+            for number, event in node.rounds().items():
+                state = (event.record, event.theta_digest, event.momentum_digest)
+                assert seen.setdefault(number, state) == state, f"round {number} differs"
+        assert seen
+
+
+@contextmanager
+def processes(directory: Path) -> Iterator[Processes]:
+    """Stops all that was started, and insists that nothing is left of it."""
+    group = Processes(directory)
+    try:
+        yield group
+    finally:
+        stop_all([node.child for node in group.nodes])
+    assert not any(node.child.group_lives() for node in group.nodes)
+    assert not list(directory.rglob("*.sock")), "socket files stayed behind"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def shared_memory() -> set[str]:
+    return set(os.listdir("/dev/shm"))
