@@ -1,0 +1,79 @@
+"""What a node reads off the board: who is here, who is ready, who drives the round."""
+
+from __future__ import annotations
+
+from p2p.protocol.messages import Ballot
+from tests.p2p.protocol.test_coordinator import HEAD, ROOT, A, B, C, Scene, ready
+
+
+def test_an_older_status_does_not_replace_a_newer_one() -> None:
+    scene = Scene()
+    newest = scene.board.statuses[B]
+    assert not scene.board.post(B, newest.model_copy(update={"inner_step": 9}), scene.now)
+    assert scene.board.statuses[B] == newest
+
+
+def test_here_are_the_live_who_hold_the_state_of_the_head() -> None:
+    scene = Scene()
+    assert scene.board.here(scene.now) == [A, B, C]
+    scene.post(B, phase="syncing")
+    scene.post(C, head=b"o" * 32)
+    assert scene.board.here(scene.now) == [A]
+    assert scene.board.expected(scene.now) == [A, B, C]
+    scene.post(C, phase="leaving")
+    assert scene.board.expected(scene.now) == [A, B]
+
+
+def test_ready_are_those_with_the_state_that_most_hold() -> None:
+    scene = Scene()
+    scene.all_ready()
+    assert set(scene.board.ready(scene.now)) == {A, B, C}
+    scene.post(A, phase="ready", ready=ready(A), state_root=b"x" * 32)
+    assert set(scene.board.ready(scene.now)) == {B, C}
+    scene.post(B, phase="ready", ready=ready(B), state_root=b"y" * 32)
+    assert set(scene.board.ready(scene.now)) == {A}, "a tie goes to ours"
+
+
+def test_ready_for_another_round_or_without_a_root_does_not_count() -> None:
+    scene = Scene()
+    scene.post(B, phase="ready", ready=ready(B).model_copy(update={"round": 0}))
+    scene.post(C, phase="ready", ready=ready(C), state_root=b"")
+    assert scene.board.ready(scene.now) == {}
+    assert scene.board.state_root(()) == b""
+    assert scene.board.state_root((B,)) == ROOT
+
+
+def test_the_first_of_the_view_who_is_here_drives_the_round() -> None:
+    scene = Scene()
+    assert scene.board.coordinator(scene.now) == A
+    scene.post(A, phase="leaving")
+    assert scene.board.coordinator(scene.now) == B
+
+
+def test_whoever_holds_the_highest_promise_goes_on_driving() -> None:
+    scene = Scene()
+    scene.post(C, promised=Ballot(round=1, attempt=2, rank=1))
+    assert scene.board.coordinator(scene.now) == B
+    scene.post(B, phase="leaving")
+    assert scene.board.coordinator(scene.now) == A
+    scene.post(C, promised=Ballot(round=0, attempt=9, rank=2))
+    assert scene.board.highest_promise(scene.now) is None
+
+
+def test_without_anybody_of_the_view_the_smallest_ready_peer_drives() -> None:
+    scene = Scene()
+    newcomers = ["12D3KooW" + letter * 44 for letter in "zy"]
+    for peer in (A, B, C):
+        scene.post(peer, phase="leaving")
+    for peer in newcomers:
+        scene.board.liveness.linked(peer, scene.now)
+        scene.post(peer, phase="ready", ready=ready(A).model_copy(update={"tokens": 0, "used": ()}))
+    assert scene.board.coordinator(scene.now) == min(newcomers)
+
+
+def test_no_two_nodes_share_a_rank() -> None:
+    board = Scene().board
+    strangers = ["12D3KooW" + letter * 44 for letter in "zyx"]
+    ranks = [board.rank(peer) for peer in (*HEAD.view, *strangers)]
+    assert ranks[:3] == [0, 1, 2]
+    assert len(set(ranks)) == 6
