@@ -1,0 +1,91 @@
+"""Members over real links: found, join, leave, die, look on."""
+
+from __future__ import annotations
+
+import asyncio
+
+from p2p.channel.hello import Hello, RunIdentity
+from p2p.channel.mesh import Mesh
+from p2p.identity import Identity
+from p2p.protocol.messages import Commit, Message, Status
+from tests.p2p.member_swarm import DEADLINE_SECONDS, FINGERPRINT, member_swarm
+
+
+async def test_founders_commit_rounds_with_equal_states() -> None:
+    async with member_swarm(3) as swarm:
+        for player in swarm.players:
+            await swarm.until(player, 4)
+        swarm.check()
+        last = swarm.players[0].committed[-1].record
+        assert last.steps
+        assert set(last.members) == {player.member.me for player in swarm.players}
+        assert len(swarm.players[0].committed[-1].signed.signatures) == 3
+
+
+async def test_a_newcomer_fetches_the_state_and_takes_part() -> None:
+    async with member_swarm(3) as swarm:
+        await swarm.until(swarm.players[0], 3)
+        newcomer = await swarm.add()
+        await swarm.until(newcomer, 3)
+        swarm.check()
+        weights = [dict(zip(o.record.members, o.record.weights, strict=True)) for o in newcomer.committed]
+        mine = [found[newcomer.member.me] for found in weights]
+        assert mine[0] == 0
+        assert all(weight > 0 for weight in mine[1:])
+
+
+async def test_a_member_that_leaves_is_gone_for_the_others_at_once() -> None:
+    async with member_swarm(4) as swarm:
+        leaver = swarm.players[0]
+        await swarm.until(leaver, 3)
+        await leaver.member.leave()
+        await swarm.stop(leaver)
+        rest = swarm.players[0]
+        await swarm.until(rest, len(rest.committed) + 3)
+        swarm.check()
+        assert leaver.member.me not in rest.committed[-1].record.members
+
+
+async def test_a_member_that_dies_without_a_word_is_noticed_by_its_closed_links() -> None:
+    async with member_swarm(4) as swarm:
+        victim = swarm.players[1]
+        await swarm.until(victim, 3)
+        began = asyncio.get_running_loop().time()
+        await swarm.stop(victim)
+        rest = swarm.players[0]
+        await swarm.until(rest, len(rest.committed) + 3)
+        assert asyncio.get_running_loop().time() - began < 15
+        swarm.check()
+
+
+async def test_somebody_may_look_on_without_taking_part() -> None:
+    seen: asyncio.Queue[Message] = asyncio.Queue()
+
+    class Onlooker:
+        def open_payload(self, peer: str, message: Message, size: int) -> None:
+            return None
+
+        def on_message(self, peer: str, message: Message, payload: object) -> None:
+            seen.put_nowait(message)
+
+        def on_link_up(self, peer: str, hello: Hello) -> None: ...
+
+        def on_link_down(self, peer: str, reason: str) -> None: ...
+
+        def on_unreachable(self, peer: str, reason: str) -> None: ...
+
+        def on_refused(self, peer: str, reason: str) -> None: ...
+
+    async with member_swarm(2) as swarm:
+        player = swarm.players[0]
+        await swarm.until(player, 2)
+        mesh = Mesh(Identity.generate(), RunIdentity(FINGERPRINT), Onlooker(), role="observer")
+        mesh.dial(player.contact)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            status, commit = await seen.get(), await seen.get()
+        assert isinstance(status, Status)
+        assert isinstance(commit, Commit)
+        assert commit.signed.record.round == status.height
+        await mesh.close()
+        await swarm.until(player, len(player.committed) + 2)
+        assert mesh.peer_id not in player.committed[-1].record.members
