@@ -175,10 +175,16 @@ class DonorPool:
     def refused(self, peer: str, kind: Kind, round: int, since: float = float("-inf")) -> bool:
         return self._refusals.get((peer, kind, round), float("-inf")) > since
 
-    def all_refused(self, kind: Kind, round: int) -> bool:
-        """Whether there are donors that have reached `round`, and each said that it has no such thing."""
-        peers = [donor.peer for donor in self._donors.values() if donor.present and donor.height >= round]
+    def all_refused(self, kind: Kind, round: int, now: float) -> bool:
+        """Whether there are donors that have reached `round`, and each that answers at all said that it has no such
+        thing."""
+        peers = [donor.peer for donor in self.usable(now, round)]
         return bool(peers) and all(self.refused(peer, kind, round) for peer in peers)
+
+    def asked_for_manifest(self, round: int) -> list[Request]:
+        """Requests under way for that manifest."""
+        requests = (request for donor in self._donors.values() for request in donor.outstanding.values())
+        return [request for request in requests if (request.index, request.round) == (-1, round)]
 
     def outstanding_bytes(self) -> int:
         return sum(donor.outstanding_bytes for donor in self._donors.values())

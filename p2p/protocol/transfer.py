@@ -18,6 +18,8 @@ from p2p.protocol.worklist import Worklist
 
 LOCAL_REPLAYS = 8
 """Chunks that are brought up with our own means at a time."""
+MANIFEST_SECONDS = 3.0
+"""After so long, another donor is asked for a manifest, too: it is small, and much hangs on it."""
 UNHEARD_SECONDS = 30.0
 """A chunk of a round that nobody has committed, for all we hear, is kept for so long."""
 
@@ -274,7 +276,7 @@ class FetchCore:
     def _give_up_means(self) -> None:
         """Fetch chunks anew whose next mean every donor has refused."""
         for round in [round for round, waiting in self._work.behind.items() if waiting]:
-            if round not in self._local and self._donors.all_refused("mean", round):
+            if round not in self._local and self._donors.all_refused("mean", round, self._now):
                 self.holdings.gone.add(round)
                 self._sort()
 
@@ -282,7 +284,7 @@ class FetchCore:
         """Whether this round's manifest is here, or will never be."""
         if round in self.holdings.manifests or round not in self.holdings.roots:
             return True
-        return round != self._aimed_at() and self._donors.all_refused("manifest", round)
+        return round != self._aimed_at() and self._donors.all_refused("manifest", round, self._now)
 
     def _sort(self) -> None:
         self._work.place_all(self._now)
@@ -295,15 +297,16 @@ class FetchCore:
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _ask_manifests(self) -> None:
-        under_way = {r.round for donor in self._donors.all() for r in donor.outstanding.values() if r.index < 0}
         for round in self._wanted:
-            if round in self.holdings.manifests or round in under_way:
+            asked = self._donors.asked_for_manifest(round)
+            if round in self.holdings.manifests or any(self._now < r.sent_at + MANIFEST_SECONDS for r in asked):
                 continue
             since = self._now - RETRY_SECONDS if round == self._aimed_at() else float("-inf")
             able = [
                 donor
                 for donor in self._donors.usable(self._now, round)
                 if not self._donors.refused(donor.peer, "manifest", round, since)
+                and all(donor.peer != request.peer for request in asked)
             ]
             if able:
                 donor = self._donors.quickest(able, self.sizes.chunk_bytes)
