@@ -27,6 +27,8 @@ from swarm.outer_state import OuterState
 FINGERPRINT = b"m" * 32
 COUNT = 20_000
 DEADLINE_SECONDS = 30.0
+TRAIN_SECONDS = 0.1
+"""Training stands still for so long: a newcomer cannot enter a swarm whose rounds are shorter than its fetch."""
 
 
 @dataclass
@@ -59,6 +61,8 @@ class Player:
             def source(start: int, stop: int, out: Encoded, gradient_P: np.ndarray = gradient_P) -> None:
                 self.state.codec.quantise(gradient_P[start:stop], out)
 
+            if ranges:
+                await asyncio.sleep(TRAIN_SECONDS)
             tokens = 10 * ledger.size(ranges)
             outcome = await self.member.commit_round(tokens, ranges, source if tokens else None)
             self.outcomes.append(outcome)
