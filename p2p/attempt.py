@@ -11,17 +11,17 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from blake3 import blake3
 
-from ops.codec import BadCodes, Codec, Encoded
+from ops.codec import BadCodes, Encoded
 from p2p.contribution import Contribution
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.messages import BadMessage, Go, Mean, Message, Part
 from p2p.protocol.pieces import Piece
+from p2p.recycler import Recycler
 
 log = logging.getLogger(__name__)
 
@@ -41,15 +41,6 @@ class Carrier(Protocol):
         """Send a message with payload, waiting for room. Raises ConnectionError when the link is lost."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReduceResult:
-    """The mean of the round: the same bytes on every member."""
-
-    mean: Encoded
-    digests: tuple[bytes, ...]
-    """BLAKE3 of each span's bytes in `mean`, in rank order."""
-
-
 def span_digest(mean: Encoded) -> bytes:
     """BLAKE3 of a span's scales, then its codes: 32 bytes."""
     hasher = blake3()
@@ -58,35 +49,46 @@ def span_digest(mean: Encoded) -> bytes:
     return hasher.digest()
 
 
+def _write_means(inputs: list[list[Encoded]], outputs: list[Encoded], weights: Sequence[float]) -> None:
+    """In the pool: the mean of each piece."""
+    for parts, out in zip(inputs, outputs, strict=True):
+        if len(parts) > 1:
+            out.codec.mean(parts, weights, out)
+        else:  # the mean of one is that one, not what quantising it again makes of it
+            np.copyto(out.scales_B, parts[0].scales_B)
+            np.copyto(out.codes, parts[0].codes)
+
+
 class Attempt:
-    """Starts at once; `result` is awaited by the reducer. Goes on serving the others until `stop`."""
+    """Starts at once; `done` is awaited by the reducer. Goes on serving the others until `stop`."""
 
     def __init__(
         self,
         core: Butterfly,
-        codec: Codec,
+        mean: Encoded,
         contribution: Contribution | None,
         carrier: Carrier,
         pool: Executor,
+        recycler: Recycler,
         senders: int,
     ) -> None:
+        """`mean`: fresh memory, because a frame of the last attempt may still be arriving in that one's."""
         self.core = core
         self.ballot = core.ballot
-        self.sending = 0
-        """Frames that are being written: their buffers must stay as they are."""
         self.stopped = False
-        self._codec = codec
+        self._mean = mean
+        self._codec = mean.codec
         self._contribution = contribution
         self._carrier = carrier
         self._pool = pool
+        self._recycler = recycler
         self._loop = asyncio.get_running_loop()
-        # Fresh memory for every attempt: a frame of the last one may still be arriving in the old.
-        self.mean = Encoded.allocate(codec, core.cuts[-1].stop)
         self._arriving: dict[tuple[str, str, int], Encoded] = {}
         self._parts: dict[tuple[str, int], Encoded] = {}
         self._free: list[Encoded] = []
         self._digests: dict[int, bytes] = {}
-        self.result: asyncio.Future[ReduceResult] = self._loop.create_future()
+        self.done: asyncio.Future[tuple[bytes, ...]] = self._loop.create_future()
+        """The digests of all spans, in rank order."""
         self._ready = asyncio.Event()
         self._wake = {peer: asyncio.Event() for rank, peer in enumerate(core.members) if rank != core.rank}
         self._kernels: set[asyncio.Task[None]] = set()
@@ -109,10 +111,10 @@ class Attempt:
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
-        if self.result.done():
+        if self.done.done():
             log.error("reduce %s failed after its end", self.ballot, exc_info=error)
         else:
-            self.result.set_exception(error)
+            self.done.set_exception(error)
 
     # --- kernels -------------------------------------------------------------------------------------------------
 
@@ -138,7 +140,8 @@ class Attempt:
                 await self._ready.wait()
                 continue
             inputs = [[self._part_of(rank, piece) for rank in self.core.contributors] for piece in pieces]
-            await self._loop.run_in_executor(self._pool, self._write_means, pieces, inputs)
+            outputs = [self._mean.slice(piece.start, piece.stop) for piece in pieces]
+            await self._loop.run_in_executor(self._pool, _write_means, inputs, outputs, self.core.weights)
             for piece in pieces:
                 self._release(piece)
                 self.core.reduced(piece)
@@ -152,27 +155,16 @@ class Attempt:
         assert self._contribution is not None
         return self._contribution.codes.slice(piece.start, piece.stop)
 
-    def _write_means(self, pieces: list[Piece], inputs: list[list[Encoded]]) -> None:
-        """In the pool."""
-        for piece, parts in zip(pieces, inputs, strict=True):
-            out = self.mean.slice(piece.start, piece.stop)
-            if len(parts) == 1:  # the mean of one is that one, not what quantising it again makes of it
-                np.copyto(out.scales_B, parts[0].scales_B)
-                np.copyto(out.codes, parts[0].codes)
-            else:
-                self._codec.mean(parts, self.core.weights, out)
-
     def _digest_finished(self) -> None:
         for rank in self.core.finished_spans():
             self._spawn(self._kernels, self._digest(rank))
 
     async def _digest(self, rank: int) -> None:
         cut = self.core.cuts[rank]
-        span = self.mean.slice(cut.start, cut.stop)
+        span = self._mean.slice(cut.start, cut.stop)
         self._digests[rank] = await self._loop.run_in_executor(self._pool, span_digest, span)
-        if len(self._digests) == len(self.core.cuts) and not self.result.done():
-            digests = tuple(self._digests[rank] for rank in range(len(self.core.cuts)))
-            self.result.set_result(ReduceResult(self.mean, digests))
+        if len(self._digests) == len(self.core.cuts) and not self.done.done():
+            self.done.set_result(tuple(self._digests[rank] for rank in range(len(self.core.cuts))))
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -193,19 +185,16 @@ class Attempt:
                 wake.clear()
                 await wake.wait()
                 continue
-            self.sending += 1
             try:
                 await self._carrier.send_bulk(peer, message, self._bytes_of(message))
             except ConnectionError:
                 # `on_link_down` has told the core. Whether the peer comes back is for others to say; if it does, its Go
                 # says what to repeat.
                 continue
-            finally:
-                self.sending -= 1
 
     def _bytes_of(self, message: Part | Mean) -> Sequence[memoryview]:
         if isinstance(message, Mean):
-            return self.mean.slice(message.start, message.stop).buffers()
+            return self._mean.slice(message.start, message.stop).buffers()
         assert self._contribution is not None
         return self._contribution.codes.slice(message.start, message.stop).buffers()
 
@@ -221,7 +210,7 @@ class Attempt:
         piece = self.core.expect(peer, message)
         if piece is None:
             return None
-        space = self.mean.slice(piece.start, piece.stop) if isinstance(message, Mean) else self._space_for(piece)
+        space = self._mean.slice(piece.start, piece.stop) if isinstance(message, Mean) else self._space_for(piece)
         if size != space.nbytes:
             raise BadMessage(f"{message.KIND} of {size} bytes where {space.nbytes} belong")
         self._arriving[peer, message.KIND, piece.start] = space
@@ -230,7 +219,7 @@ class Attempt:
     def _space_for(self, piece: Piece) -> Encoded:
         count = piece.stop - piece.start
         fits = self._free and self._free[-1].count == count
-        return self._free.pop() if fits else Encoded.allocate(self._codec, count)
+        return self._free.pop() if fits else self._recycler.allocate(self._codec, count)
 
     def take(self, peer: str, message: Part | Mean) -> None:
         """The payload of an opened piece is complete. Raises BadMessage."""
@@ -270,12 +259,19 @@ class Attempt:
         self.core.on_link_down(peer)
 
     def stop(self) -> None:
-        """Take no further part. Frames that are half sent are finished, for a link must not end inside one."""
+        """Take no further part, and let go of all memory. Frames that are half sent are finished."""
+        if self.stopped:
+            return
         self.stopped = True
         for task in self._kernels:
             task.cancel()
         self._wake_senders()
-        self.result.cancel()
+        self.done.cancel()
+        self._mean = Encoded.allocate(self._codec, 0)
+        self._contribution = None
+        self._arriving.clear()
+        self._parts.clear()
+        self._free.clear()
 
     async def abort(self) -> None:
         """Stop, and do not wait for frames that are half sent: the links are closing."""
@@ -284,3 +280,8 @@ class Attempt:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a stopped attempt still has frames or kernels under way."""
+        return bool(self._kernels or self._senders)

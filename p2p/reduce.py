@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 
 from ops.codec import Codec, Encoded
-from p2p.attempt import Attempt, Carrier, ReduceResult, span_digest
+from p2p.attempt import Attempt, Carrier, span_digest
 from p2p.contribution import Contribution, Source
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.messages import BadMessage, Ballot, Go, Mean, Part, Record
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize
+from p2p.recycler import Recycler
 
 __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "span_digest"]
 
@@ -22,6 +24,16 @@ WINDOW_BYTES = 32 * 1024 * 1024
 """Bytes of others' parts that an owner holds at a time: more than bandwidth times delay of a 1 Gbit/s, 150 ms link."""
 SENDERS = 2
 """Frames under way to each peer: while one waits for room in the socket, the next is ready."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReduceResult:
+    """The mean of the round: the same bytes on every member."""
+
+    mean: Encoded
+    """Its memory is used again when the last reference to it, or to a view of it, is gone."""
+    digests: tuple[bytes, ...]
+    """BLAKE3 of each span's bytes in `mean`, in rank order."""
 
 
 class Reducer:
@@ -48,12 +60,13 @@ class Reducer:
         self._window = int(window_bytes * 8 / codec.bits_per_value)
         self._senders = senders
         self._piece_size = piece_size
+        self._recycler = Recycler(int(2 * count * codec.bits_per_value / 8) + window_bytes)
         self._newest: Ballot | None = None
         self._round: int | None = None
         self._contribution: Contribution | None = None
         self._attempt: Attempt | None = None
         self._ended: list[Attempt] = []
-        """Earlier attempts that still have frames under way."""
+        """Earlier attempts that still had frames or kernels under way when the next began."""
         self._early: dict[str, Go] = {}
 
     def begin_round(self, round: int, source: Source | None) -> None:
@@ -62,17 +75,11 @@ class Reducer:
         The vector behind `source` must stay as it is until the next `begin_round` or `close`.
         """
         self._stop_attempt()
-        codes = self._idle_codes()
         self._round = round
         self._contribution = None
         if source is not None:
-            codes = codes if codes is not None else Encoded.allocate(self._codec, self._count)
+            codes = self._recycler.allocate(self._codec, self._count)
             self._contribution = Contribution(codes, source, self._pool)
-
-    def _idle_codes(self) -> Encoded | None:
-        """Memory of the last round's codes, if no thread and no socket uses it any more."""
-        last = self._contribution
-        return last.codes if last is not None and last.idle and not self._ended else None
 
     async def reduce(self, draft: Record) -> ReduceResult:
         """One attempt at the round: returns when we hold the whole mean, however long that takes.
@@ -85,11 +92,12 @@ class Reducer:
         self._stop_attempt()
         self._newest = draft.ballot
         core = Butterfly(draft, self._me, self._count, self._codec.block, self._window, self._piece_size)
-        attempt = Attempt(core, self._codec, self._contribution, self._carrier, self._pool, self._senders)
+        mean = self._recycler.allocate(self._codec, self._count)
+        attempt = Attempt(core, mean, self._contribution, self._carrier, self._pool, self._recycler, self._senders)
         self._attempt = attempt
         self._replay(attempt)
         try:
-            return await attempt.result
+            return ReduceResult(mean, await attempt.done)
         except BaseException:
             attempt.stop()
             raise
@@ -120,7 +128,7 @@ class Reducer:
     def _stop_attempt(self) -> None:
         if self._attempt is not None:
             self._attempt.stop()
-            self._ended = [attempt for attempt in (*self._ended, self._attempt) if attempt.sending]
+            self._ended = [attempt for attempt in (*self._ended, self._attempt) if attempt.busy]
             self._attempt = None
 
     # --- progress --------------------------------------------------------------------------------------------------
