@@ -27,7 +27,7 @@ class Contact(Model):
     peer: PeerId
     p2pd: Annotated[str, Field(max_length=64)]
     """Peer id of the node's DHT daemon; empty without one."""
-    addresses: Annotated[tuple[Address, ...], Field(max_length=16)]
+    addresses: Annotated[tuple[Address, ...], Field(max_length=8)]
     """Where the data plane listens, best first; empty when it cannot be dialled."""
     fingerprint: Digest
     sequence: Count
@@ -63,7 +63,7 @@ def sign_contact(identity: Identity, contact: Contact) -> SignedContact:
 
 
 class ContactBook:
-    """The newest genuine contact of each peer of one run."""
+    """The newest genuine contact of each peer of one run (of any run, for an observer without a fingerprint)."""
 
     def __init__(self, fingerprint: bytes) -> None:
         self._fingerprint = fingerprint
@@ -73,7 +73,9 @@ class ContactBook:
         """Keep `signed` if it is of this run, newer than what is known, and genuine; True if kept."""
         contact = signed.contact
         known = self._known.get(contact.peer)
-        if contact.fingerprint != self._fingerprint or (known and known.contact.sequence >= contact.sequence):
+        if self._fingerprint not in (b"", contact.fingerprint) or (
+            known and known.contact.sequence >= contact.sequence
+        ):
             return False
         if known is None and len(self._known) >= MAX_KNOWN:
             return False

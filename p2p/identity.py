@@ -143,10 +143,10 @@ def _write_new(path: Path, data: bytes) -> bool:
                 file.flush()
                 os.fsync(file.fileno())
             os.link(temporary, path)
+        except FileExistsError:
+            return False
         finally:
             os.unlink(temporary)
-    except FileExistsError:
-        return False
     except OSError as error:
         raise KeyFileError(f"cannot write the key file {path}: {error.strerror}") from None
     return True

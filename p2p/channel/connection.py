@@ -72,10 +72,17 @@ class Connection(asyncio.BufferedProtocol):
         self._closed = asyncio.get_running_loop().create_future()
         self.parser = FrameParser(sink)
         self.address: tuple[str, int] = ("?", 0)
+        self.fault: str | None = None
+        """What the other side sent that it may not send."""
 
     @property
     def closing(self) -> bool:
         return self._reason is not None
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether a frame can be written at once."""
+        return not self._queue
 
     @property
     def pending_bytes(self) -> int:
@@ -193,7 +200,8 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self.parser.received(nbytes)
         except BadMessage as error:
-            self.abort(f"bad message: {error}")
+            self.fault = f"bad message: {error}"
+            self.abort(self.fault)
 
     def eof_received(self) -> None:
         self._end("closed by the peer")

@@ -49,10 +49,12 @@ async def dial_one(
             await greeting.done
     except BadCertificate as error:
         raise Refusal("identity", f"whoever answers at its address proves nothing: {error}", None, peer) from None
-    except BaseException:
-        if not connection.closing:
-            connection.abort("dial given up")
+    except Refusal:
+        await connection.wait_closed()  # it reads why
         raise
+    finally:
+        if greeting.outcome is None:
+            connection.abort("not linked")
 
 
 async def dial_any(settings: DialSettings, contact: Contact) -> None:

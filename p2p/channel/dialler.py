@@ -42,6 +42,7 @@ class Dialler:
         self._up_since = time.monotonic()
         self._brief = 0
         self._barred = False
+        self._told = ""
         if not linked:
             self._unlinked.set()
         self._task = asyncio.create_task(self._run())
@@ -59,6 +60,7 @@ class Dialler:
     def link_up(self) -> None:
         self._up_since = time.monotonic()
         self._lost = False
+        self._told = ""
         self._unlinked.clear()
         self._woken.set()
 
@@ -105,7 +107,9 @@ class Dialler:
         except Refusal as refusal:
             if refusal.code == "duplicate":  # its side of another connection is up: ours is about to be
                 return None
-            self._events.refused(self.contact.peer, refusal.reason)
+            if refusal.reason != self._told:
+                self._told = refusal.reason
+                self._events.refused(self.contact.peer, refusal.reason)
             if refusal.code == "identity":  # a stranger at its address: the peer itself may come back
                 return refusal.reason
             self._barred = True

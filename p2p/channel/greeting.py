@@ -31,6 +31,8 @@ class Greeting:
         self._message = b""
         self._connection: Connection
         self._handshake: Handshake
+        self.outcome: Established | None = None
+        """Set when the handshake has succeeded: the connection is no longer ours then."""
         self.done: asyncio.Future[Established] = asyncio.get_running_loop().create_future()
 
     def _begin(self, connection: Connection) -> Handshake:
@@ -69,6 +71,7 @@ class Greeting:
             connection.send(encode(reply))
         connection.parser.max_message = handshake.limit
         if handshake.outcome is not None:
+            self.outcome = handshake.outcome
             connection.parser.max_message, connection.parser.max_payload = MAX_MESSAGE_BYTES, MAX_PAYLOAD_BYTES
             self._on_established(connection, handshake.outcome)
             if not self.done.done():

@@ -108,8 +108,10 @@ class Link:
         self.ended = reason
         self._lane_added.set()
         if tell:
-            self._control.send(encode(Bye(reason=reason[:500])))
+            goodbye = encode(Bye(reason=reason[:500]))
             for connection in self._connections():
+                if connection.between_frames:
+                    connection.send(goodbye)
                 connection.close(reason)
         else:
             for connection in self._connections():

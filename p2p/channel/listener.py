@@ -13,7 +13,6 @@ from p2p.channel.connection import Connection
 from p2p.channel.greeting import (
     HANDSHAKE_SECONDS,
     SHUTDOWN_SECONDS,
-    HandshakeBroken,
     ListenerGreeting,
     OnEstablished,
 )
@@ -72,7 +71,8 @@ class Listener:
         self._terms, self._context, self._meter = terms, context, meter
         self._on_established, self._report = on_established, report
         self._seconds = handshake_seconds
-        self._unproven: dict[asyncio.Task[None], str] = {}
+        self._unproven: dict[asyncio.Task[None], None] = {}  # oldest first
+        self._tasks: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         self._socket: socket.socket | None = None
 
@@ -83,7 +83,7 @@ class Listener:
         return int(self._socket.getsockname()[1])
 
     async def close(self) -> None:
-        tasks = [task for task in (self._accepting, *self._unproven) if task is not None]
+        tasks = [task for task in (self._accepting, *self._tasks) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -99,37 +99,46 @@ class Listener:
                 await asyncio.sleep(0.05)
                 continue
             if len(self._unproven) >= MAX_UNPROVEN:
-                next(iter(self._unproven)).cancel("too many connections that have not proved who they are")
+                oldest = next(iter(self._unproven))
+                del self._unproven[oldest]
+                oldest.cancel()
             task = asyncio.create_task(self._greet(accepted, f"{address[0]}:{address[1]}"))
-            self._unproven[task] = address[0]
-            task.add_done_callback(self._unproven.pop)
+            self._tasks.add(task)
+            self._unproven[task] = None
+            task.add_done_callback(self._greeted)
+
+    def _greeted(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._unproven.pop(task, None)
 
     async def _greet(self, accepted: socket.socket, address: str) -> None:
         greeting = ListenerGreeting(self._terms, self._on_established)
         connection = Connection(greeting, self._meter)
         try:
-            async with asyncio.timeout(self._seconds):
-                await asyncio.get_running_loop().connect_accepted_socket(
-                    lambda: connection,
-                    accepted,
-                    ssl=self._context,
-                    ssl_handshake_timeout=self._seconds,
-                    ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-                )
-                await greeting.done
+            await self._shake_hands(accepted, greeting, connection)
+            return
         except Refusal as refusal:
             if refusal.code not in ("duplicate", "session"):
                 self._report(refusal.peer or address, refusal.reason)
+            await connection.wait_closed()  # it reads why
         except TimeoutError:
-            connection.abort("handshake too slow")
-            self._report(address, f"did not prove who it is within {self._seconds:.0f} s")
-        except HandshakeBroken as error:
-            self._report(address, f"handshake: {error}")
+            self._report(address, f"did not prove who it is within {self._seconds:g} s")
         except (ssl.SSLError, BadCertificate) as error:
-            connection.abort("not a peer")
             self._report(address, f"does not speak our protocol: {getattr(error, 'reason', None) or error}")
-        except OSError:  # it hung up before TLS was through: a port scan or a health check, nothing to tell
-            connection.abort("hung up")
-        except asyncio.CancelledError:
-            connection.abort("not needed")
-            raise
+        except OSError:  # it hung up: a port scan, a health check, or the slower of two dials; nothing to tell
+            if connection.fault is not None:
+                self._report(address, connection.fault)
+        finally:
+            if greeting.outcome is None:
+                connection.abort("not linked")
+
+    async def _shake_hands(self, accepted: socket.socket, greeting: ListenerGreeting, connection: Connection) -> None:
+        async with asyncio.timeout(self._seconds):
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self._context,
+                ssl_handshake_timeout=self._seconds + 1,  # ours comes first
+                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
+            )
+            await greeting.done

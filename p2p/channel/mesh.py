@@ -163,6 +163,8 @@ class Mesh:
         for link in links:
             link.shut("leaving")
         await asyncio.gather(*(link.wait_closed(CLOSE_SECONDS) for link in links))
+        async with asyncio.timeout(CLOSE_SECONDS):  # those cut off need a turn of the loop
+            await self._meter.idle.wait()
 
     # --- the handshake asks
 

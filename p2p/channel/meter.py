@@ -6,6 +6,7 @@ later). Elsewhere `exact` is False and the figures are those of the frames hande
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
@@ -66,6 +67,9 @@ class Meter:
 
     def __init__(self) -> None:
         self.exact = True
+        self.idle = asyncio.Event()
+        """Set while no connection is open."""
+        self.idle.set()
         self._open: set[Gauge] = set()
         self._closed: dict[Lane, WireBytes] = {"control": WireBytes(0, 0), "bulk": WireBytes(0, 0)}
 
@@ -73,6 +77,7 @@ class Meter:
         self.exact = self.exact and tcp_bytes(connection) is not None
         gauge = Gauge(connection.fileno())
         self._open.add(gauge)
+        self.idle.clear()
         return gauge
 
     def retire(self, gauge: Gauge) -> None:
@@ -80,6 +85,8 @@ class Meter:
             self._open.remove(gauge)
             gauge.close()
             self._closed[gauge.lane] = self._closed[gauge.lane].plus(gauge.read())
+        if not self._open:
+            self.idle.set()
 
     def total(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
         """Sums since the start; monotonic while connections keep their lane."""

@@ -1,0 +1,63 @@
+"""The kernel's counters."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+import p2p.channel.meter
+from p2p.channel.meter import Meter, WireBytes, tcp_bytes
+
+
+def tcp_pair() -> tuple[socket.socket, socket.socket]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    return ours, theirs
+
+
+async def test_bytes_are_counted_by_lane_and_stay_counted_after_the_end() -> None:
+    ours, theirs = tcp_pair()
+    meter = Meter()
+    gauge = meter.attach(ours)
+    assert not meter.idle.is_set()
+    ours.sendall(b"x" * 1000)
+    theirs.sendall(b"y" * 10)
+    ours.recv(10, socket.MSG_WAITALL)
+    assert meter.total() == meter.total("control") == WireBytes(1000, 10)
+    gauge.lane = "bulk"
+    assert meter.total("control") == WireBytes(0, 0)
+    ours.sendall(b"z" * 7)
+    ours.close()
+    meter.retire(gauge)
+    meter.retire(gauge)
+    assert meter.total() == meter.total("bulk") == WireBytes(1007, 10)
+    assert meter.exact
+    assert meter.idle.is_set()
+    theirs.settimeout(5)
+    assert len(theirs.recv(2000, socket.MSG_WAITALL)) == 1007  # and the end: the gauge has let go of the socket
+    theirs.close()
+
+
+async def test_where_the_kernel_does_not_count_the_frames_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(p2p.channel.meter.sys, "platform", "darwin")
+    ours, theirs = tcp_pair()
+    meter = Meter()
+    gauge = meter.attach(ours)
+    gauge.frames_sent, gauge.frames_received = 5, 6
+    assert not meter.exact
+    assert meter.total() == WireBytes(5, 6)
+    meter.retire(gauge)
+    assert meter.total() == WireBytes(5, 6)
+    ours.close()
+    theirs.close()
+    await asyncio.sleep(0)
+
+
+def test_a_socket_that_is_not_tcp_has_no_counters() -> None:
+    ours, theirs = socket.socketpair()
+    assert tcp_bytes(ours) is None
+    ours.close()
+    theirs.close()
