@@ -68,9 +68,9 @@ class RunConfig(Table):
     """A size of swarm.model.sizes."""
     sequence_length: Positive = 128
     """Tokens in one sample."""
-    batch_size: Positive = 16
+    batch_size: Positive = 4
     """Samples in one inner step of one node."""
-    inner_steps: Positive = 20
+    inner_steps: Positive = 40
     """H: inner steps in a round."""
     codec: Literal["int8", "int4", "fp32"] = "int8"
     """How pseudo-gradients travel."""
@@ -81,7 +81,7 @@ class RunConfig(Table):
     outer_lr: Rate = 0.7
     outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Nesterov momentum; 0.9 suits long runs with large H and hurts short ones."""
-    inner_lr: Rate = 3e-3
+    inner_lr: Rate = 2e-3
     """Peak learning rate of the inner AdamW."""
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     """Inner steps, counted over rounds, in which the inner learning rate rises to its peak."""

@@ -35,8 +35,8 @@ class InnerConfig:
     """How a node trains between rounds; the same for every node of a run."""
 
     sequence_length: int = 128
-    batch_size: int = 8
-    learning_rate: float = 3e-3
+    batch_size: int = 4
+    learning_rate: float = 2e-3
     warmup_steps: int = 20
     weight_decay: float = 0.1
     grad_clip: float = 1.0  # 0: no limit
