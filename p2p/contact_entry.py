@@ -1,4 +1,4 @@
-"""A signed contact as an entry of the DHT: its key, its life, and the rule by which every member's DHT refuses forgeries.
+"""A signed contact as an entry of the DHT: its key, its life, and the rule by which every member refuses forgeries.
 
 An entry's expiration follows from the signed sequence number, so nobody can keep somebody else's old contact alive, and
 the newest contact always wins (hivemind prefers the later expiration).

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Sequence
 
 from p2p.contact_entry import MAX_CONTACTS, ContactValidator
@@ -37,7 +39,9 @@ class DhtMember:
         self._client = client
         self._tell = tell
         self._warned: set[str] = set()
-        self._met: dict[str, DHTID] = {}
+        self._stale = False
+        self._met: dict[PeerID, DHTID] = {}
+        self._walks: set[asyncio.Task[object]] = set()
 
     @classmethod
     async def create(cls, tell: Callable[[str], None]) -> DhtMember:
@@ -79,6 +83,7 @@ class DhtMember:
             _, pending = await asyncio.wait(pending, timeout=_LINGER_SECONDS)
         for task in pending:
             task.cancel()
+        await self._walk()
         reasons = {text: "no answer yet" if task in pending else task.result() for task, text in tasks.items()}
         return {text: reason for text, reason in reasons.items() if reason is not None}
 
@@ -120,7 +125,7 @@ class DhtMember:
         except TimeoutError:
             return f"no answer within {DIAL_SECONDS:.0f} s"
         except OSError as error:
-            return (error.strerror or str(error)).lower()
+            return _reason(error)
         except ControlFailure as error:
             return str(error).rpartition("] ")[2][:200]
 
@@ -133,16 +138,30 @@ class DhtMember:
             node_id = await self._node.protocol.call_ping(peer)
         if node_id is None:
             return "its DHT does not answer"
-        if self._met.get(str(peer)) != node_id:
-            # new to us, or restarted: walk towards ourselves through it, so that two DHTs that meet here become one
-            self._met[str(peer)] = node_id
-            await self._node.find_nearest_nodes([self._node.node_id])
+        if self._met.get(peer) != node_id:  # new to us, or restarted
+            self._met[peer] = node_id
+            self._stale = True
         return None
+
+    async def _walk(self) -> None:
+        """After we met somebody new: walk towards ourselves, so that two DHTs that meet in that peer become one."""
+        if self._stale:
+            self._stale = False
+            walk = asyncio.create_task(self._node.find_nearest_nodes([self._node.node_id]))
+            self._walks.add(walk)
+            walk.add_done_callback(self._walks.discard)
+            await asyncio.wait({walk}, timeout=_RPC_SECONDS)  # one that meets frozen members goes on without us
 
     def _warn(self, text: str) -> None:
         if text not in self._warned and len(self._warned) < 1000:
             self._warned.add(text)
             self._tell(text)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return (error.strerror or str(error)).lower()
+    return os.strerror(error.errno).lower()  # asyncio puts its own text in the place of the system's
 
 
 async def _probe(host: str, port: int) -> None:

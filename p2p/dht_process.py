@@ -84,7 +84,7 @@ def _fork() -> int:
         return os.fork()
 
 
-def _child(settings: DhtSettings, sock: socket.socket, parent: int, mask: set[signal.Signals]) -> NoReturn:
+def _child(settings: DhtSettings, sock: socket.socket, parent: int, mask: set[Any]) -> NoReturn:
     status = 1
     try:
         signal.set_wakeup_fd(-1)
@@ -96,10 +96,11 @@ def _child(settings: DhtSettings, sock: socket.socket, parent: int, mask: set[si
         die_with_parent(parent, signal.SIGTERM)
         gc.freeze()  # do not touch, and so copy, the pages that we share with the parent
         os.chdir(settings.directory)
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(_DhtProcess(settings, parent).run(sock))
+        # the loop is not closed: that would wait for name look-ups that are still under way
+        asyncio.SelectorEventLoop().run_until_complete(_DhtProcess(settings, parent).run(sock))
         status = 0
-    except BaseException:  # nothing may return into the parent's code, which this fork is a copy of
+    # nothing may return into the parent's code, which this fork is a copy of
+    except BaseException:  # noqa: BLE001
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -229,7 +230,8 @@ class _DhtProcess:
             if self._member is None:
                 raise ConnectionError("the libp2p daemon is starting again")
             value = await getattr(self._member, method)(*arguments)
-        except Exception as error:  # whatever hivemind raises is an answer too: the node logs it and goes on
+        # whatever hivemind raises is an answer too: the node logs it and goes on
+        except Exception as error:  # noqa: BLE001
             self._link.send(("reply", request, False, f"{type(error).__name__}: {error}"[:500]))
         else:
             self._link.send(("reply", request, True, value))
@@ -237,7 +239,7 @@ class _DhtProcess:
     def _tell(self, text: str) -> None:
         self._link.send(("event", text))
 
-    def _on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Errors in hivemind's background tasks, which a stranger's bytes can cause: one line in 10 s at most."""
         now = time.monotonic()
         if now >= self._quiet_until:

@@ -65,7 +65,7 @@ class Discovery:
         self._unpacker = new_unpacker()
         self._link: FrameLink | None = None
         self._connecting = asyncio.Lock()
-        self._lost = False
+        self._ended = asyncio.Event()
         self._last_request = 0
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._known: dict[str, tuple[bytes, SignedContact]] = {}
@@ -80,7 +80,7 @@ class Discovery:
         wait: bool = False,
         *,
         announce_host: str | None = None,
-        on_event: Callable[[str], None] = lambda text: None,
+        on_event: Callable[[str], None] = lambda _text: None,
     ) -> Discovery:
         """Start the DHT process and join the DHT; blocks until that is done.
 
@@ -94,8 +94,9 @@ class Discovery:
         directory = Path(state_dir).expanduser().absolute() / "dht"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)  # who reaches the daemon's socket controls the daemon
         except OSError as error:
-            raise DiscoveryFailed(f"cannot create {directory}: {error.strerror}; choose another state_dir") from None
+            raise DiscoveryFailed(f"cannot use {directory}: {error.strerror}; choose another state_dir") from None
         identity = Identity.load_or_create(directory.parent / "p2pd.key")
         bootstrap = tuple(address for address in bootstrap if address.p2pd != identity.peer_id)
         settings = DhtSettings(identity, bootstrap, Listen(host, port, announce_host), directory, wait)
@@ -149,6 +150,11 @@ class Discovery:
             if self._pid is not None:  # not by close()
                 self._on_event("the DHT process has ended; this node keeps the peers that it knows")
 
+    async def serve(self) -> None:
+        """Pass the DHT's events on until `close` or the end of the DHT process: all that a bootstrap node does."""
+        await self._connected()
+        await self._ended.wait()
+
     async def _announce_for_ever(self, contact: Callable[[], SignedContact]) -> None:
         while True:
             try:
@@ -180,7 +186,10 @@ class Discovery:
             await asyncio.sleep(EAGER_SECONDS if eager else LOOKUP_SECONDS)
 
     def close(self) -> None:
-        """End the DHT process and leave nothing behind; takes milliseconds. Safe to call twice."""
+        """End the DHT process and leave nothing behind; takes milliseconds. Safe to call twice.
+
+        Call it in the thread of the event loop that the async methods ran in, before that loop ends.
+        """
         if self._pid is None:
             return
         with suppress(OSError):  # not connected: the process has already gone
@@ -211,7 +220,7 @@ class Discovery:
                     break
 
     async def _call(self, method: str, *arguments: object) -> Any:
-        if self._pid is None or self._lost:
+        if self._pid is None or self._ended.is_set():
             raise DiscoveryLost("the DHT process has ended")
         link = await self._connected()
         self._last_request = request = self._last_request + 1
@@ -254,7 +263,7 @@ class Discovery:
                 raise AssertionError(f"unknown frame {frame[0]!r} from the DHT process")
 
     def _on_lost(self) -> None:
-        self._lost = True
+        self._ended.set()
         for reply in self._pending.values():
             if not reply.done():
                 reply.set_exception(DiscoveryLost("the DHT process has ended"))

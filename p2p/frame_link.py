@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, cast
 
 import msgpack
@@ -57,4 +58,5 @@ class FrameLink(asyncio.Protocol):
 
     def abort(self) -> None:
         if self._transport is not None:
-            self._transport.abort()
+            with suppress(RuntimeError):  # the event loop is closed already, and its transports with it
+                self._transport.abort()

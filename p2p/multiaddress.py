@@ -49,7 +49,7 @@ def _parse(item: str) -> BootstrapAddress:
         address = Multiaddr(item)
         names = [protocol.name for protocol in address.protocols()]
     except (MultiaddrError, ValueError) as error:
-        raise BadMultiaddr(item, str(error).partition(" (string:")[0]) from None
+        raise BadMultiaddr(item, str(error).partition(" (string:")[0].rpartition("': ")[2]) from None
     if len(names) < 2 or names[0] not in _HOSTS or names[1] != "tcp":
         raise BadMultiaddr(item, "it must start with a host and a TCP port")
     if names[2:] != ["p2p"]:

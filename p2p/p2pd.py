@@ -69,7 +69,7 @@ def check_listen(listen: Listen) -> None:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise DhtPortInUse(
-                    f"DHT port {listen.port} on {listen.host} is in use: stop what listens there or choose another dht_port"
+                    f"DHT port {listen.port} on {listen.host} is in use: stop what listens there or set dht_port"
                 ) from None
             raise DhtHostError(f"the DHT cannot listen on {listen.host}:{listen.port}: {error.strerror}") from None
 
@@ -95,29 +95,18 @@ class P2pd:
         """Start a daemon with this key. Raises DhtPortInUse, DhtHostError, P2pdFailed."""
         check_listen(listen)
         (directory / SOCKET_NAME).unlink(missing_ok=True)
-        with _key_descriptor(identity) as key:
-            process = subprocess.Popen(
-                [str(P2PD_PATH), *_arguments(listen, key.fileno())],
-                cwd=directory,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=(key.fileno(),),
-                preexec_fn=partial(die_with_parent, os.getpid()),
-                env=os.environ | {"GOLOG_LOG_LEVEL": "error"},
-            )
-            output = asyncio.StreamReader()
-            loop = asyncio.get_running_loop()
-            await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), process.stdout)
-            daemon = cls(process, output, directory)
-            try:
-                await asyncio.wait_for(daemon._until_ready(), _START_SECONDS)
-            except TimeoutError:
-                daemon.kill()
-                raise P2pdFailed(f"the libp2p daemon did not start within {_START_SECONDS:.0f} s") from None
-            except BaseException:
-                daemon.kill()
-                raise
+        process = _spawn(identity, listen, directory)
+        output = asyncio.StreamReader()
+        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(output), process.stdout)
+        daemon = cls(process, output, directory)
+        try:
+            await asyncio.wait_for(daemon._until_ready(), _START_SECONDS)
+        except TimeoutError:
+            daemon.kill()
+            raise P2pdFailed(f"the libp2p daemon did not start within {_START_SECONDS:.0f} s") from None
+        except BaseException:
+            daemon.kill()
+            raise
         return daemon
 
     async def _until_ready(self) -> None:
@@ -143,6 +132,20 @@ class P2pd:
         self._process.wait()
         with suppress(FileNotFoundError):
             (self._directory / SOCKET_NAME).unlink()
+
+
+def _spawn(identity: Identity, listen: Listen, directory: Path) -> subprocess.Popen[bytes]:
+    with _key_descriptor(identity) as key:
+        return subprocess.Popen(
+            [str(P2PD_PATH), *_arguments(listen, key.fileno())],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=(key.fileno(),),
+            preexec_fn=partial(die_with_parent, os.getpid()),
+            env=os.environ | {"GOLOG_LOG_LEVEL": "error"},
+        )
 
 
 def _key_descriptor(identity: Identity) -> FileIO:
