@@ -49,7 +49,8 @@ InnerSteps = Annotated[int | None, typer.Option(help="H: inner steps in a round.
 BatchSize = Annotated[int | None, typer.Option(help="Samples in an inner step.")]
 CodecName = Annotated[str | None, typer.Option("--codec", help="How pseudo-gradients travel: int8, int4 or fp32.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the parameters and of the order of the samples.")]
-MinPeers = Annotated[int | None, typer.Option(help="Members that must be there to found the run.")]
+MinPeers = Annotated[int | None, typer.Option(help="Members that a round needs; with fewer the swarm waits.")]
+Founders = Annotated[int | None, typer.Option(help="Members that must come together to found the run.")]
 
 
 @app.command()
@@ -73,6 +74,7 @@ def node(
     codec: CodecName = None,
     seed: Seed = None,
     min_peers: MinPeers = None,
+    founders: Founders = None,
     quiet: Quiet = False,
 ) -> None:
     """Run one node: find the swarm, fetch its state, train and average until told to stop.
@@ -94,7 +96,8 @@ def node(
         "rounds": rounds,
         "quiet": quiet or None,
     }
-    shared = _run_options(model, inner_steps, batch_size, codec, seed) | {"min_peers": min_peers}
+    shared = _run_options(model, inner_steps, batch_size, codec, seed)
+    shared |= {"min_peers": min_peers, "founders": founders}
     settings = _load(config, {"node": own, "run": shared})
 
     from swarm.state_dir import claimed

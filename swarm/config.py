@@ -77,7 +77,9 @@ class RunConfig(Table):
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Of the initial parameters and of the order of the samples."""
     min_peers: Annotated[int, Field(ge=1, le=4096)] = 1
-    """Members that must be there before a round starts."""
+    """Members that a round needs; with fewer the swarm waits."""
+    founders: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Members that must come together to found the run."""
     outer_lr: Rate = 0.7
     outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Nesterov momentum; 0.9 suits long runs with large H and hurts short ones."""

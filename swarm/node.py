@@ -162,7 +162,7 @@ class Node:
     async def _say_what_we_wait_for(self) -> None:
         while True:
             await asyncio.sleep(WAITING_SECONDS)
-            peers, least = len(self._parts.mesh.peers()) + 1, self.config.run.min_peers
+            peers, least = len(self._parts.mesh.peers()) + 1, self.member.rules.quorum(self.member.head)
             self._log.write(events.Waiting(peers=peers, min_peers=least))
 
     # --- train ---

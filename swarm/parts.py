@@ -73,6 +73,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
             block=codec.block,
             quota=run.inner_steps * run.batch_size,
             min_peers=run.min_peers,
+            founders=run.founders,
         )
         listener = _Listener(log)
         member = Member(identity, rules, state, chain, listener)

@@ -130,7 +130,7 @@ class Coordinator:
         ready = {peer: report for peer, report in self.board.ready(now).items() if peer not in self.excluded}
         expected = [peer for peer in self.board.expected(now) if peer not in self.excluded]
         late = [peer for peer in expected if peer not in ready]
-        if len(ready) < max(1, self.board.rules.min_peers) or (
+        if len(ready) < self.board.rules.quorum(self.board.head) or (
             late and not self._deadline_passed(expected, ready, now)
         ):
             return []

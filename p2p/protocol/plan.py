@@ -34,6 +34,13 @@ class Rules:
     quota: int
     """Samples that a member is given for a round."""
     min_peers: int = 1
+    """Members that a round needs."""
+    founders: int = 1
+    """Members that the first round, which forms the first view, needs at least."""
+
+    def quorum(self, head: Head) -> int:
+        """Members that the round after `head` needs."""
+        return max(self.min_peers, self.founders if head.record is None else 1)
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def check(rules: Rules, head: Head, draft: Record, me: str, ready: Ready | None,
     _require(draft.codec == rules.codec, f"codec {draft.codec!r} instead of {rules.codec!r}")
     _require(draft.digests == (), "a draft has no digests")
     _require(len(set(draft.members)) == len(draft.members), "a member sits twice")
-    _require(len(draft.members) >= rules.min_peers, "fewer members than min_peers")
+    _require(len(draft.members) >= rules.quorum(head), "fewer members than min_peers or founders")
     mine = next((seat for seat in draft.seats if seat.peer == me), None)
     _require(mine is not None, "we have no seat in it")
     _require(

@@ -7,7 +7,20 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from swarm.events import Evaluated, Event, EventReader, Left, PeerDown, PeerUp, Round, Started, Synced, Train, Waiting
+from swarm.events import (
+    Evaluated,
+    Event,
+    EventReader,
+    Left,
+    PeerDown,
+    PeerUp,
+    Round,
+    Started,
+    Synced,
+    Train,
+    Waiting,
+    short,
+)
 
 NEWS_KEPT = 200
 
@@ -84,10 +97,12 @@ class Board:
         self.rounds, self.inner_steps = rounds, inner_steps
         self.nodes: dict[str, NodeView] = {}
         self.news: deque[News] = deque(maxlen=NEWS_KEPT)
+        self._down: set[str] = set()
         self.told = 0
         """News so far, those no longer kept included."""
         self.began = self.heard = time.monotonic()
         """`heard`: when any node last got anything done."""
+        self.ended: float | None = None
 
     def add(self, name: str, events: Path) -> NodeView:
         view = NodeView(name, EventReader(events), self.inner_steps)
@@ -95,7 +110,11 @@ class Board:
         return view
 
     def seconds(self) -> float:
-        return time.monotonic() - self.began
+        """Since the beginning, until the end if that has been."""
+        return (self.ended or time.monotonic()) - self.began
+
+    def end(self) -> None:
+        self.ended = time.monotonic()
 
     def tell(self, text: str, node: str = "") -> None:
         self.news.append(News(self.seconds(), node, text))
@@ -106,6 +125,8 @@ class Board:
         for view in self.nodes.values():
             for _, event in view.reader.new():
                 view.apply(event)
+                if isinstance(event, PeerUp):
+                    self._down.discard(event.peer)
                 if isinstance(event, (Started, Synced, Train, Round)):
                     self.heard = time.monotonic()
                 if text := self._worth_telling(view, event):
@@ -117,11 +138,25 @@ class Board:
         return max((view.committed for view in self.nodes.values()), default=-1)
 
     def _worth_telling(self, view: NodeView, event: Event) -> str:
-        if isinstance(event, Round):
-            return event.line() if view is next(iter(self.nodes.values())) else ""
-        if isinstance(event, (Started, PeerUp, Train)):
-            return ""
-        if isinstance(event, Evaluated):
-            newest = all(event.round > e.round for v in self.nodes.values() if v is not view for e in v.evaluations)
-            return event.line() if newest else ""
-        return event.line()
+        """The event's line if it says something new; what all nodes see alike is told by the first only."""
+        others = [other for other in self.nodes.values() if other is not view]
+        match event:
+            case Started() | PeerUp() | Train():
+                return ""
+            case Round():
+                return event.line() if view is next(iter(self.nodes.values())) else ""
+            case Evaluated():
+                newest = all(event.round > told.round for other in others for told in other.evaluations)
+                return event.line() if newest else ""
+            case PeerDown():
+                if view.state == "left" or event.peer in self._down:
+                    return ""
+                self._down.add(event.peer)
+        return self._named(event.line())
+
+    def _named(self, text: str) -> str:
+        """Nodes by their names, where a node knows peer ids only."""
+        for view in self.nodes.values():
+            if view.peer:
+                text = text.replace(view.peer, view.name).replace(short(view.peer), view.name)
+        return text

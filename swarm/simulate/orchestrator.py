@@ -77,6 +77,7 @@ class Simulation:
                     self._inject()
                     self.display.update(self.board)
             finally:
+                self.board.end()
                 self.display.close()
                 self._stop()
         self.problems += [

@@ -76,7 +76,7 @@ class Scenario:
     @property
     def run_config(self) -> RunConfig:
         """The run's table: it is founded when all the founders are there."""
-        return self.run.model_copy(update={"min_peers": self.nodes})
+        return self.run.model_copy(update={"founders": self.nodes})
 
     @property
     def threads(self) -> int:

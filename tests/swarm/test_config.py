@@ -171,6 +171,7 @@ class TestFingerprint:
             {"codec": "fp32"},
             {"seed": 1},
             {"min_peers": 2},
+            {"founders": 2},
             {"outer_lr": 0.71},
             {"outer_momentum": 0.0},
             {"inner_lr": 1e-4},

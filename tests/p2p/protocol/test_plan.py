@@ -111,6 +111,14 @@ def test_too_few_members_for_the_run() -> None:
         check(replace(RULES, min_peers=3), head, first(head, A, B), A, ready(head, A)[A], ROOT)
 
 
+def test_too_few_founders_for_the_run() -> None:
+    rules, begin = replace(RULES, founders=3), formed()
+    assert rules.quorum(begin) == 1
+    empty = replace(begin, record=None)
+    assert rules.quorum(empty) == 3
+    assert replace(rules, min_peers=4).quorum(empty) == 4
+
+
 def test_a_formation_draft_with_spans_is_refused() -> None:
     head = formed()
     nobody = draft(RULES, head, Ballot(round=1, attempt=0, rank=0), {C: NOTHING}, ROOT)

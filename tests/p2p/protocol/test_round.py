@@ -62,6 +62,17 @@ def test_a_run_waits_for_min_peers() -> None:
     swarm.check()
 
 
+def test_founders_come_together_once_and_may_be_fewer_later() -> None:
+    swarm = VirtualSwarm(2, rules=replace(RULES, founders=3))
+    swarm.run(lambda: swarm.now > 30, limit=60)
+    assert all(node.core.board.head.height == -1 for node in swarm.nodes)
+    swarm.add()
+    swarm.run_rounds(2)
+    swarm.kill(swarm.nodes[1])
+    swarm.run_rounds(4)
+    swarm.check()
+
+
 def test_a_newcomer_has_weight_zero_in_its_first_round_and_full_weight_in_the_next() -> None:
     swarm = founded(3)
     newcomer = swarm.add(founding=False)

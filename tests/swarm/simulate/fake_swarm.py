@@ -65,7 +65,7 @@ class Fake:
         begin = 1 if founder else int(clock.read_text()) + 2
         self.log.write(Synced(round=begin - 1, bytes=0 if founder else 1000, seconds=0.1, donors=0 if founder else 2))
         (self.members / self.name).write_text(str(begin))
-        while founder and len(list(self.members.iterdir())) < int(str(self.run["min_peers"])):
+        while founder and len(list(self.members.iterdir())) < int(str(self.run["founders"])):
             time.sleep(0.01)
         for peer in self._present(begin):
             if peer != self.name:

@@ -116,6 +116,17 @@ def test_trouble_is_news_from_any_node(board: Board) -> None:
     assert board.told == 2
 
 
+def test_a_lost_peer_is_told_once_and_by_its_name(board: Board) -> None:
+    gone = PeerDown(peer="12D3KooWabcdef", reason="leaving")
+    write(board, "node1", Started(peer="12D3KooWabcdef", port=1, bootstrap=()))
+    write(board, "node0", gone, gone)
+    assert [news.text for news in board.news] == ["peer node1 is down: leaving"]
+    write(board, "node0", PeerUp(peer="12D3KooWabcdef"), gone)
+    assert board.told == 2
+    write(board, "node0", Left(round=1), PeerDown(peer="other", reason="we leave"))
+    assert board.news[-1].text == "left after round 1"
+
+
 def test_only_work_done_counts_as_being_heard(board: Board) -> None:
     board.heard = 0.0
     write(board, "node0", Waiting(peers=1, min_peers=2), Error(message="x"))

@@ -43,7 +43,7 @@ def test_impossible_scenarios_are_refused(numbers: dict[str, int], remedy: str) 
 
 
 def test_the_run_is_founded_by_all_founders() -> None:
-    assert Scenario(nodes=3, run=RunConfig(seed=7)).run_config == RunConfig(seed=7, min_peers=3)
+    assert Scenario(nodes=3, run=RunConfig(seed=7)).run_config == RunConfig(seed=7, founders=3)
 
 
 def test_nodes_share_the_cores() -> None:
