@@ -25,7 +25,6 @@ from p2p.p2pd import CONTROL_MULTIADDRESS
 DIAL_SECONDS = 6.0
 _LINGER_SECONDS = 1.0
 _RPC_SECONDS = 3.0
-_REFRESH_SECONDS = 60.0
 _LOOKUP_NODES = 8
 """More than the 5 replicas of an entry, so that nodes that just came or went do not hide one."""
 _CLIENT_MULTIADDRESS = "/unix/proc/self/cwd/client.sock"  # hivemind wants a name; the DHT's calls never listen on it
@@ -51,7 +50,7 @@ class DhtMember:
             p2p=p2p,
             record_validator=ContactValidator(),
             wait_timeout=_RPC_SECONDS,
-            refresh_timeout=_REFRESH_SECONDS,
+            refresh_timeout=None,  # hivemind 1.1.12 raises in its own refresh; our traffic keeps the tables fresh
             cache_locally=False,
             cache_nearest=0,
             cache_on_store=False,

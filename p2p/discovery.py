@@ -29,7 +29,7 @@ EAGER_SECONDS = 1.0
 """Pause between lookups while starting or alone, and before an announcement that failed is tried again."""
 STARTING_SECONDS = 30.0
 _CALL_SECONDS = 30.0
-_CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 3.0
 
 
 class DiscoveryFailed(SwarmError):
@@ -188,7 +188,8 @@ class Discovery:
     def close(self) -> None:
         """End the DHT process and leave nothing behind; takes milliseconds. Safe to call twice.
 
-        Call it in the thread of the event loop that the async methods ran in, before that loop ends.
+        Call it in the thread of the event loop that the async methods ran in, at best before that loop ends (after
+        it, an unclosed transport is warned of under -W).
         """
         if self._pid is None:
             return
