@@ -21,10 +21,15 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from ops.layout import FlatLayout, rows_of_rank
+from p2p.errors import SwarmError
 from swarm.model.llama import Llama
 from swarm.model.sizes import ModelConfig
 
 _COLLECTIVE_TIMEOUT = timedelta(seconds=60)
+
+
+class NoSuchDevice(SwarmError):
+    """The configured device is not on this machine."""
 
 
 class LocalGroup:
@@ -35,7 +40,8 @@ class LocalGroup:
 
     def __init__(self, device: str = "cpu") -> None:
         assert not dist.is_initialized(), "a local group is open already in this process"
-        self.device = torch.device(device)
+        self.device = _usable(device)
+        self.enter_thread()
         self.rank, self.world = 0, 1
         backend = "gloo" if self.device.type == "cpu" else "nccl"
         dist.init_process_group(
@@ -46,6 +52,11 @@ class LocalGroup:
             timeout=_COLLECTIVE_TIMEOUT,
         )
         self.mesh: DeviceMesh = init_device_mesh(self.device.type, (self.world,))
+
+    def enter_thread(self) -> None:
+        """Call first in a thread that trains: the current CUDA device belongs to the thread."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
 
     def close(self) -> None:
         """Destroy the group; it may be formed again in the same process."""
@@ -69,6 +80,19 @@ class LocalGroup:
         fully_shard(model, mesh=self.mesh)
         model.to_empty(device=self.device)
         return model
+
+
+def _usable(name: str) -> torch.device:
+    device = torch.device(name)
+    if device.type == "cpu":
+        return device
+    index, devices = device.index or 0, torch.cuda.device_count()
+    if index >= devices:
+        raise NoSuchDevice(
+            f'no device {name}: torch sees {devices} CUDA devices here; set device = "cpu" in [node], '
+            "or install the driver and a CUDA build of torch"
+        )
+    return torch.device("cuda", index)
 
 
 def layout_of(model: nn.Module) -> FlatLayout:

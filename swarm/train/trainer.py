@@ -88,7 +88,7 @@ class InnerTrainer:
     ) -> None:
         assert data.vocabulary <= model.vocab, f"the tokens do not fit the vocabulary of {model.name}"
         self.config, self.inner, self.group, self.threads = model, inner, group, threads
-        self._use_threads()
+        self._settle_in_thread()
         self.samples = Samples(data.train_N, inner.sequence_length, data_seed)
         starts_B = evaluation_starts(data.held_out_N.size, inner.sequence_length, inner.held_out_tokens)
         self._held_out = windows(data.held_out_N, starts_B, inner.sequence_length)
@@ -124,7 +124,7 @@ class InnerTrainer:
         Ends early when should_stop() says so (asked before each step, before its samples are drawn) or the samples run
         out; the last batch may be short. on_step(step, loss) follows each step that was taken.
         """
-        self._use_threads()
+        self._settle_in_thread()
         began = time.perf_counter()
         losses: list[float] = []
         tokens = drawn = skipped = 0
@@ -148,7 +148,7 @@ class InnerTrainer:
 
     def evaluate(self) -> float:
         """Held-out loss in nats per token (bytes), over a fixed set of windows."""
-        self._use_threads()
+        self._settle_in_thread()
         inputs_BL, targets_BL = self._held_out
         total = 0.0
         with torch.no_grad():
@@ -185,7 +185,8 @@ class InnerTrainer:
     def _finite(self) -> bool:
         return all(bool(local_shard(parameter).isfinite().all()) for parameter in self._parameters)
 
-    def _use_threads(self) -> None:
-        """OpenMP's setting belongs to the calling thread: the thread that trains has to set it."""
+    def _settle_in_thread(self) -> None:
+        """OpenMP's number of threads belongs to the calling thread: the one that trains has to set it."""
+        self.group.enter_thread()
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)

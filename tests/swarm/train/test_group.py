@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from swarm.model.llama import Llama
 from swarm.model.sizes import ModelConfig
-from swarm.train.group import LocalGroup, layout_of, load_flat, store_flat
+from swarm.train.group import LocalGroup, NoSuchDevice, layout_of, load_flat, store_flat
 
 CONFIG = ModelConfig("tiny", dim=32, layers=2, heads=4, kv_heads=2, ffn=48, vocab=64, tied=True)
 
@@ -105,6 +105,13 @@ def test_forming_needs_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", _no_lookup)
     with LocalGroup():
         assert dist.get_world_size() == 1
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 7, reason="has that device")
+def test_a_device_that_is_not_there_says_what_to_do() -> None:
+    with pytest.raises(NoSuchDevice, match=r'no device cuda:7: .* set device = "cpu"'):
+        LocalGroup("cuda:7")
+    assert not dist.is_initialized()
 
 
 def _no_lookup(*arguments: object) -> None:
