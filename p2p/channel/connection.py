@@ -25,6 +25,9 @@ class ConnectionSink(FrameSink, Protocol):
     def connected(self, connection: Connection) -> None:
         """TLS is up."""
 
+    def broken(self, reason: str) -> None:
+        """The other side sent what it may not send; nothing more of it is read. The sink closes the connection."""
+
     def lost(self, reason: str) -> None:
         """Called once, last of all; also after `close` and `abort`."""
 
@@ -72,8 +75,6 @@ class Connection(asyncio.BufferedProtocol):
         self._closed = asyncio.get_running_loop().create_future()
         self.parser = FrameParser(sink)
         self.address: tuple[str, int] = ("?", 0)
-        self.fault: str | None = None
-        """What the other side sent that it may not send."""
 
     @property
     def closing(self) -> bool:
@@ -200,8 +201,8 @@ class Connection(asyncio.BufferedProtocol):
         try:
             self.parser.received(nbytes)
         except BadMessage as error:
-            self.fault = f"bad message: {error}"
-            self.abort(self.fault)
+            self.parser.stop()
+            self._sink.broken(f"bad message: {error}")
 
     def eof_received(self) -> None:
         self._end("closed by the peer")

@@ -77,6 +77,10 @@ class Greeting:
             if not self.done.done():
                 self.done.set_result(handshake.outcome)
 
+    def broken(self, reason: str) -> None:
+        self._fail(Refusal("identity", reason, None))
+        self._connection.abort(reason)
+
     def lost(self, reason: str) -> None:
         self._fail(HandshakeBroken(reason))
 

@@ -25,7 +25,7 @@ PROTOCOL_VERSION = 1
 MAX_LANES = 16
 MAX_PROOF_BYTES = 512
 MAX_HELLO_BYTES = 192 << 10
-"""Room for as many and as long contacts, and as long a run, as the limits allow: no peer's contact can break a Hello."""
+"""Room for as many and as long contacts as the limits allow: nobody's contact can break a Hello."""
 MAX_HELLO_CONTACTS = 64
 MAX_RUN_BYTES = 16 << 10
 

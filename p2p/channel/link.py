@@ -163,5 +163,8 @@ class _LaneSink:
             payload, self._payload = self._payload, None
             link.handler.on_message(link.peer, message, payload)
 
+    def broken(self, reason: str) -> None:
+        self._link.shut(reason)
+
     def lost(self, reason: str) -> None:
         self._link.shut(reason if self._lane == 0 else f"bulk lane {self._lane}: {reason}", tell=False)

@@ -7,6 +7,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from p2p.channel.certificate import BadCertificate
 from p2p.channel.connection import Connection
@@ -54,6 +55,11 @@ def _bind(host: str, port: int) -> socket.socket:
         raise CannotListen(f"cannot listen on {where}: {error.strerror}: choose another --host or --port") from None
     listening.setblocking(False)
     return listening
+
+
+def _close_accepted(accepted: socket.socket, _task: asyncio.Task[None]) -> None:
+    """A task that was cancelled before its first step leaves the socket to us; one that a transport has is its own."""
+    accepted.close()
 
 
 class Listener:
@@ -106,6 +112,7 @@ class Listener:
             self._tasks.add(task)
             self._unproven[task] = None
             task.add_done_callback(self._greeted)
+            task.add_done_callback(partial(_close_accepted, accepted))
 
     def _greeted(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -125,9 +132,8 @@ class Listener:
             self._report(address, f"did not prove who it is within {self._seconds:g} s")
         except (ssl.SSLError, BadCertificate) as error:
             self._report(address, f"does not speak our protocol: {getattr(error, 'reason', None) or error}")
-        except OSError:  # it hung up: a port scan, a health check, or the slower of two dials; nothing to tell
-            if connection.fault is not None:
-                self._report(address, connection.fault)
+        except OSError:
+            pass  # it hung up: a port scan, a health check, or the slower of two dials; nothing to tell
         finally:
             if greeting.outcome is None:
                 connection.abort("not linked")

@@ -154,14 +154,13 @@ class Mesh:
     async def close(self) -> None:
         """Say goodbye, flush what was sent, close every socket. Takes CLOSE_SECONDS at most."""
         self._closing = True
-        await self._listener.close()
-        await asyncio.gather(*(dialler.close() for dialler in self._dialers.values()))
+        links = list(self._links.values())
+        for link in links:  # first, so that peers read it before they see other connections end
+            link.shut("leaving")
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        links = list(self._links.values())
-        for link in links:
-            link.shut("leaving")
+        await asyncio.gather(self._listener.close(), *(dialler.close() for dialler in self._dialers.values()))
         await asyncio.gather(*(link.wait_closed(CLOSE_SECONDS) for link in links))
         async with asyncio.timeout(CLOSE_SECONDS):  # those cut off need a turn of the loop
             await self._meter.idle.wait()
@@ -199,6 +198,9 @@ class Mesh:
     def _on_established(self, connection: Connection, new: Established) -> None:
         hello = new.hello
         current = self._links.get(hello.peer)
+        if self._closing:
+            connection.abort("leaving")
+            return
         if hello.lane > 0:
             if current is None or current.id != hello.session or current.has_lane(hello.lane):
                 connection.abort("its link has ended")
