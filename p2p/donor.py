@@ -63,6 +63,7 @@ class Donor:
         self._desk = Desk(limits)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def handle(self, peer: str, message: Question) -> None:
         """Queue a question. Raises BadMessage for one that no honest peer asks."""
@@ -75,6 +76,7 @@ class Donor:
         self._desk.forget(peer)
 
     async def close(self) -> None:
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         for task in self._tasks:
@@ -105,12 +107,12 @@ class Donor:
 
     def _pump(self) -> None:
         """Start what may start now, and come back when more may."""
-        while (job := self._desk.take(self._now())) is not None:
+        while not self._closed and (job := self._desk.take(self._now())) is not None:
             task = asyncio.create_task(self._answer(*job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         delay = self._desk.delay(self._now())
-        if delay is not None and (self._timer is None or self._timer.cancelled()):
+        if delay is not None and self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(delay, self._pump_again)
 
     def _pump_again(self) -> None:

@@ -87,8 +87,8 @@ class Donor:
         request = self.cancelled(request_id)
         if request is not None:
             self.moved(now)
-            self._busy_bytes = self._busy_bytes * _DECAY + request.size
-            self._busy_seconds *= _DECAY if self.answers else 1.0
+            self._busy_bytes = (self._busy_bytes + request.size) * _DECAY
+            self._busy_seconds *= _DECAY
             self.answers += 1
             self.strikes = 0
             if self.answers % 8 == 0:

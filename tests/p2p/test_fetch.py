@@ -11,9 +11,11 @@ import pytest
 from p2p.fetch import FetchResult, sizes_of
 from p2p.protocol.holdings import EMPTY, Source
 from p2p.protocol.messages import (
+    BadMessage,
     Chunk,
     GetChunk,
     GetMean,
+    GetRecords,
     Manifest,
     MeanSlice,
     Message,
@@ -471,3 +473,74 @@ async def test_sizes_are_those_of_the_wire(swarm: Swarm) -> None:
     assert (sizes.chunks, sizes.chunk_bytes, sizes.mean_bytes) == (CHUNKS, 8192, 1028)
     assert sizes.replay_limit == 7
     assert GetMean(request=0, round=0, start=0, stop=1024).KIND == "get-mean"
+
+
+async def test_a_donor_without_a_link_is_passed_over(swarm: Swarm) -> None:
+    """It is reported by others, but we cannot reach it."""
+    tip = swarm.members[0].chain.tip
+    node = newcomer(swarm)
+    result = await node.transfer.fetch(lambda: [*swarm.sources(), Source(peer(6), 3, tip.head, swarm.root)])
+    equal(node, swarm, result)
+    assert (peer(6), "no link") in result.dropped
+
+
+async def test_the_link_to_who_gives_records_may_break(swarm: Swarm) -> None:
+    first = swarm.sources()[0].peer
+
+    def watch(sender: str, to: str, message: Message) -> None:
+        if isinstance(message, GetRecords) and to == first:
+            swarm.network.kill(first)
+
+    swarm.network.watch = watch
+    node = newcomer(swarm)
+    equal(node, swarm, await node.transfer.fetch(swarm.sources))
+
+
+async def test_an_earlier_state_of_the_same_history_is_not_gone_back_to(swarm: Swarm) -> None:
+    """The one source that is ahead is heard first; then the two that lag are heard, too, and outvote it."""
+    lagging = [Node(swarm.network, index, swarm.pool, round=-1) for index in (5, 6)]
+    old = Swarm(swarm.network, swarm.pool, 0)
+    old.members = lagging
+    await old.start(4)
+    assert old.root == swarm.root
+    await swarm.commit()
+    ahead = swarm.sources()[:1]
+    present = list(ahead)
+    After(swarm, 3, lambda: present.extend(old.sources()))
+    node = newcomer(swarm)
+    result = await node.transfer.fetch(lambda: present)
+    equal(node, swarm, result)
+    assert result.round == 4
+    assert len(present) == 3
+
+
+async def test_a_store_that_fails_ends_the_fetch(swarm: Swarm) -> None:
+    node = newcomer(swarm)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    node.state.write = fail  # type: ignore[method-assign, assignment]
+    with pytest.raises(OSError, match="disk full"):
+        await node.transfer.fetch(swarm.sources)
+    del node.state.write
+    equal(node, swarm, await node.transfer.fetch(swarm.sources))
+
+
+async def test_two_answers_to_one_question_cost_the_link(swarm: Swarm) -> None:
+    node = newcomer(swarm)
+    caught: list[str] = []
+
+    def watch(sender: str, to: str, message: Message) -> None:
+        if isinstance(message, GetChunk) and not caught:
+            answer = Chunk(request=message.request, round=3, index=message.index)
+            size = 8192 if message.index < CHUNKS - 1 else 4000
+            assert node.transfer.open_payload(to, answer, size) is not None
+            with pytest.raises(BadMessage, match="two answers"):
+                node.transfer.open_payload(to, answer, size)
+            caught.append(to)
+            swarm.network.kill(to)
+
+    swarm.network.watch = watch
+    equal(node, swarm, await node.transfer.fetch(swarm.sources))
+    assert caught
