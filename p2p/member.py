@@ -164,6 +164,7 @@ class Member:
             if self._donors():
                 return await self._fetch()
             if self.head.record is not None or may_found or self._founders():
+                self._chain.truncate(self.head.height)  # records of a former life, whose state is gone
                 state = await self._store.digests()
                 self._run(self._core.on_synced(self.head, state.root, self._loop.time()))
                 return None

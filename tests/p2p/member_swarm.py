@@ -80,14 +80,14 @@ class MemberSwarm:
         self.pool = pool
         self.players: list[Player] = []
 
-    async def add(self, may_found: bool = False) -> Player:
+    async def add(self, may_found: bool = False, chain: MemoryChain | None = None) -> Player:
         identity = Identity.generate()
         theta_P = np.linspace(-1, 1, COUNT, dtype=np.float32)
         codec = get_codec(self.rules.codec)
         state = OuterState(
             theta_P, np.zeros_like(theta_P), codec=codec, lr=0.7, momentum=0.9, pool=self.pool, chunk_values=4096
         )
-        chain = MemoryChain(FINGERPRINT)
+        chain = chain or MemoryChain(FINGERPRINT)
         notes: list[tuple[str, dict[str, object]]] = []
         member = Member(identity, self.rules, state, chain, lambda event, fields: notes.append((event, fields)))
         mesh = Mesh(identity, RunIdentity(FINGERPRINT), member)

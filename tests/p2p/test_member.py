@@ -34,6 +34,16 @@ async def test_a_newcomer_fetches_the_state_and_takes_part() -> None:
         assert all(weight > 0 for weight in mine[1:])
 
 
+async def test_a_run_whose_last_member_stopped_is_founded_anew_over_its_old_records() -> None:
+    async with member_swarm(1) as swarm:
+        before = swarm.players[0]
+        await swarm.until(before, 3)
+        await swarm.stop(before)
+        after = await swarm.add(may_found=True, chain=before.chain)
+        await swarm.until(after, 2)
+        assert [outcome.record.round for outcome in after.committed[:2]] == [0, 1]
+
+
 async def test_a_member_that_leaves_is_gone_for_the_others_at_once() -> None:
     async with member_swarm(4) as swarm:
         leaver = swarm.players[0]
