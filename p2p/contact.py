@@ -31,6 +31,8 @@ class Contact(Model):
     """Where the data plane listens, best first; empty when it cannot be dialled."""
     fingerprint: Digest
     sequence: Count
+    run: Annotated[str, Field(max_length=64)] = ""
+    """Name of the run. Nodes look for others of the same name, so that those whose settings differ meet and are told."""
 
     def signed_bytes(self) -> bytes:
         return bytes(msgpack.packb(self.to_wire(), use_bin_type=True))

@@ -21,9 +21,9 @@ _MAX_AHEAD_SECONDS = 3600.0
 _SLACK_BYTES = 16
 
 
-def key_of(fingerprint: bytes) -> str:
+def key_of(run: str) -> str:
     """The DHT key of a run's contacts; the subkey is the peer id."""
-    return f"swarm/contacts/{fingerprint.hex()}"
+    return f"swarm/contacts/{run}"
 
 
 def next_sequence(previous: int = 0) -> int:
@@ -61,5 +61,5 @@ def _parse(value: bytes) -> tuple[bytes, bytes, float] | None:
         contact = SignedContact.from_bytes(inner).contact
     except BadMessage:
         return None
-    key = DHTID.generate(source=key_of(contact.fingerprint)).to_bytes()
+    key = DHTID.generate(source=key_of(contact.run)).to_bytes()
     return key, msgpack.packb(contact.peer), expiration_of(contact.sequence)

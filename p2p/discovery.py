@@ -118,20 +118,23 @@ class Discovery:
         expiration = expiration_of(contact.sequence)
         if expiration <= get_dht_time():
             raise DiscoveryFailed("the contact is too old to announce: sign it anew, with next_sequence()")
-        if not await self._call("store", key_of(contact.fingerprint), contact.peer, signed.to_bytes(), expiration):
+        if not await self._call("store", key_of(contact.run), contact.peer, signed.to_bytes(), expiration):
             raise DiscoveryFailed(
                 "the DHT refused this node's contact: does another node use its key, or its clock jump?"
             )
 
-    async def find(self, fingerprint: bytes) -> list[SignedContact]:
-        """The contacts of a run, our own too: genuine, the newest of each peer we ever saw. Raises DiscoveryFailed."""
+    async def find(self, run: str) -> list[SignedContact]:
+        """The contacts under a run's name, our own too: genuine, the newest of each peer we ever saw.
+
+        Their fingerprints may differ from ours. Raises DiscoveryFailed.
+        """
         now = get_dht_time()
         self._known = {
             peer: known for peer, known in self._known.items() if expiration_of(known[1].contact.sequence) > now
         }
         found = []
-        for subkey, value in await self._call("lookup", key_of(fingerprint)):
-            signed = self._check(subkey, value, fingerprint)
+        for subkey, value in await self._call("lookup", key_of(run)):
+            signed = self._check(subkey, value, run)
             if signed is not None:
                 found.append(signed)
         return found[:MAX_CONTACTS]
@@ -145,7 +148,7 @@ class Discovery:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._announce_for_ever(contact))
-                group.create_task(self._look_for_ever(contact().contact.peer, contact().contact.fingerprint, found))
+                group.create_task(self._look_for_ever(contact().contact.peer, contact().contact.run, found))
         except* DiscoveryLost:
             if self._pid is not None:  # not by close()
                 self._on_event("the DHT process has ended; this node keeps the peers that it knows")
@@ -167,12 +170,12 @@ class Discovery:
             else:
                 await asyncio.sleep(ANNOUNCE_SECONDS)
 
-    async def _look_for_ever(self, me: str, fingerprint: bytes, found: Callable[[SignedContact], None]) -> None:
+    async def _look_for_ever(self, me: str, run: str, found: Callable[[SignedContact], None]) -> None:
         started = time.monotonic()
         told: dict[str, int] = {}
         while True:
             try:
-                contacts = [signed for signed in await self.find(fingerprint) if signed.contact.peer != me]
+                contacts = [signed for signed in await self.find(run) if signed.contact.peer != me]
             except DiscoveryLost:
                 raise
             except DiscoveryFailed as error:
@@ -269,19 +272,19 @@ class Discovery:
             if not reply.done():
                 reply.set_exception(DiscoveryLost("the DHT process has ended"))
 
-    def _check(self, subkey: object, value: object, fingerprint: bytes) -> SignedContact | None:
+    def _check(self, subkey: object, value: object, run: str) -> SignedContact | None:
         """The contact if its owner signed it, for this run, under its own subkey, and we know no newer one."""
         if not isinstance(subkey, str) or not isinstance(value, bytes):
             return None
         data, known = self._known.get(subkey, (b"", None))
         if data == value and known is not None:
-            return known if known.contact.fingerprint == fingerprint else None
+            return known if known.contact.run == run else None
         try:
             signed = SignedContact.from_bytes(value)
         except BadMessage:
             return None
         contact = signed.contact
-        if contact.peer != subkey or contact.fingerprint != fingerprint:
+        if contact.peer != subkey or contact.run != run:
             return None
         if known is not None and known.contact.sequence > contact.sequence:
             return None

@@ -9,12 +9,9 @@ from pathlib import Path
 
 import uvloop
 
-from p2p.discovery import Discovery, DiscoveryFailed, DiscoveryLost
+from p2p.discovery import Discovery
 from p2p.errors import SwarmError
 from swarm.config import NodeConfig
-
-CHECK_SECONDS = 5.0
-_NO_RUN = bytes(32)
 
 
 class BootstrapEnded(SwarmError):
@@ -44,22 +41,12 @@ async def _until_told(discovery: Discovery) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    while not told.is_set():
-        await _check(discovery)
-        try:
-            await asyncio.wait_for(told.wait(), CHECK_SECONDS)
-        except TimeoutError:
-            continue
-
-
-async def _check(discovery: Discovery) -> None:
-    """A lookup of nothing: it shows whether the DHT process is there."""
-    try:
-        await discovery.find(_NO_RUN)
-    except DiscoveryLost:
-        raise BootstrapEnded("the DHT process has ended; start `swarm bootstrap` again") from None
-    except DiscoveryFailed as error:
-        _log(str(error))
+    serving, waiting = asyncio.create_task(discovery.serve()), asyncio.create_task(told.wait())
+    await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    serving.cancel()
+    if not told.is_set():
+        raise BootstrapEnded("the DHT process has ended; start `swarm bootstrap` again")
 
 
 def _log(text: str) -> None:

@@ -113,6 +113,8 @@ async def _announced(
 ) -> AsyncIterator[None]:
     """While open: announce where we listen, dial whoever is found."""
     hosts = [config.node.announce_host] if config.node.announce_host else _hosts(discovery)
+    fingerprint = run_fingerprint(config.run)
+    strangers: set[str] = set()
     sequence = 0
 
     def contact() -> SignedContact:
@@ -124,16 +126,22 @@ async def _announced(
                 peer=identity.peer_id,
                 p2pd=discovery.p2pd_id,
                 addresses=tuple((host, port) for host in hosts),
-                fingerprint=run_fingerprint(config.run),
+                fingerprint=fingerprint,
                 sequence=sequence,
+                run=config.run.name,
             ),
         )
         mesh.share(signed)
         return signed
 
     def found(signed: SignedContact) -> None:
-        mesh.share(signed)
-        mesh.dial(signed.contact)
+        peer = signed.contact.peer
+        if signed.contact.fingerprint == fingerprint:
+            mesh.share(signed)
+            mesh.dial(signed.contact)
+        elif peer not in strangers:  # once, so that the refusal tells both operators what differs
+            strangers.add(peer)
+            mesh.dial(signed.contact)
 
     contact()
     task = asyncio.create_task(discovery.run(contact, found))

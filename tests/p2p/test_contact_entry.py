@@ -8,19 +8,21 @@ from p2p.contact_entry import TTL_SECONDS, ContactValidator, expiration_of, key_
 from p2p.hivemind_import import DHTID, DHTRecord, get_dht_time
 from p2p.identity import Identity
 
-RUN, OTHER_RUN = b"r" * 32, b"o" * 32
+RUN, OTHER_RUN = "run", "other run"
 OWNER, STRANGER = Identity.generate(), Identity.generate()
 
 
 def signed(sequence: int | None = None) -> SignedContact:
     sequence = next_sequence() if sequence is None else sequence
-    return sign_contact(OWNER, Contact(peer=OWNER.peer_id, p2pd="", addresses=(), fingerprint=RUN, sequence=sequence))
+    return sign_contact(
+        OWNER, Contact(peer=OWNER.peer_id, p2pd="", addresses=(), fingerprint=bytes(32), sequence=sequence, run=RUN)
+    )
 
 
 def accepts(
     contact: SignedContact,
     *,
-    run: bytes = RUN,
+    run: str = RUN,
     subkey: object = OWNER.peer_id,
     value: object = None,
     expiration: float | None = None,

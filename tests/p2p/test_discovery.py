@@ -21,7 +21,7 @@ from p2p.multiaddress import BadMultiaddr
 from p2p.p2pd import DhtHostError, DhtPortInUse
 from tests.p2p.test_dht_process import descendants
 
-RUN, OTHER_RUN = b"r" * 32, b"o" * 32
+RUN, OTHER_RUN = "run", "other run"
 DEADLINE_SECONDS = 30.0
 
 
@@ -43,8 +43,9 @@ class Node:
                 peer=self.identity.peer_id,
                 p2pd=self.discovery.p2pd_id,
                 addresses=(("127.0.0.1", 7400),),
-                fingerprint=RUN,
+                fingerprint=bytes(32),
                 sequence=next_sequence(),
+                run=RUN,
             ),
         )
 
