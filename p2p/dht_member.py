@@ -87,8 +87,11 @@ class DhtMember:
         return {text: reason for text, reason in reasons.items() if reason is not None}
 
     async def store(self, key: str, subkey: str, value: bytes, expiration: float) -> bool:
-        """False when the nearest members refused it (they hold a newer one) or none answered."""
-        return bool(await self._node.store(key, value, expiration, subkey=subkey))
+        """False when the members nearest to `key` hold a newer value."""
+        if await self._node.store(key, value, expiration, subkey=subkey):
+            return True
+        # a member also says no if it holds this very value already, from another that met it while we were storing
+        return dict(await self.lookup(key)).get(subkey) == value
 
     async def lookup(self, key: str) -> list[tuple[str, bytes]]:
         """(subkey, newest value) as held by the members nearest to `key`, at most MAX_CONTACTS.
