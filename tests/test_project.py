@@ -177,10 +177,23 @@ def test_the_two_commands_come_first_in_the_readme() -> None:
     assert re.findall(r"^make \w+", block.group(1), re.MULTILINE) == ["make simulate", "make test"]
 
 
-def test_every_setting_is_explained() -> None:
+def shown(default: object) -> str:
+    """How the tables of settings write a default."""
+    if default in (None, "", ()):
+        return "-"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, str | Path):
+        return f"`{str(default).replace(str(Path.home()), '~')}`"
+    return f"{default:g}"
+
+
+@pytest.mark.parametrize("table", [RunConfig, NodeConfig])
+def test_every_setting_is_explained_with_its_default(table: type[RunConfig | NodeConfig]) -> None:
     page = read("docs/operating.md")
-    settings = [*RunConfig.model_fields, *NodeConfig.model_fields]
-    assert [name for name in settings if f"| `{name}` |" not in page] == []
+    defaults = {name: field.get_default(call_default_factory=True) for name, field in table.model_fields.items()}
+    rows = [f"| `{name}` | {shown(default)} |" for name, default in defaults.items()]
+    assert [row for row in rows if row not in page] == []
 
 
 def test_every_event_is_explained() -> None:
