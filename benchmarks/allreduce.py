@@ -24,7 +24,16 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.allreduce_contenders import BYTES_PER_VALUE, CONTENDERS, WIRE_BITS, Gloo, Hivemind, Ours, worker
+from benchmarks.allreduce_contenders import (
+    BYTES_PER_VALUE,
+    CONTENDERS,
+    WIRE_BITS,
+    Failure,
+    Gloo,
+    Hivemind,
+    Ours,
+    worker,
+)
 
 LOG = Path(__file__).with_suffix(".log")
 FULL = [(4, 100), (4, 25), (2, 100), (2, 25), (8, 25), (8, 100)]
@@ -85,6 +94,8 @@ class Team:
             if not pipe.poll(max(0.0, deadline - time.monotonic())):
                 raise TooSlow
             answers.append(pipe.recv())
+            if isinstance(answers[-1], Failure):
+                raise ChildProcessError(answers[-1])
         return answers
 
     def turn(self, limit: float) -> Turn:
@@ -204,7 +215,7 @@ def line(team: Team, by_name: dict[str, Team]) -> str:
         f"  ({min(times):.3f}-{max(times):.3f}, {len(times)} turns)"
         f"  {team.seconds / ours:6.2f} x ours"
         f"  {wire / 1e6:7.1f} MB a node = {wire / team.formula_bytes:.3f} x formula"
-        f"  {cpu:5.2f} ns CPU/value  error {team.error:.1e}  {team.failure}"
+        f"  {cpu:5.2f} ns CPU/value  error {team.error:.1e}{'' if team.error < 0.2 else ' WRONG'}  {team.failure}"
     )
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import multiprocessing
 import os
+import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
@@ -60,6 +63,7 @@ class Ours:
     def __init__(self, rank: int, members: int, count: int, exchange: Exchange, lanes: int = 1) -> None:
         import uvloop
 
+        sys.setswitchinterval(5e-4)  # as in a node
         self._loop = uvloop.new_event_loop()
         self._loop.run_until_complete(self._start(rank, members, count, exchange, lanes))
 
@@ -203,11 +207,16 @@ class Hivemind:
     divisor = 1
 
     def __init__(self, rank: int, members: int, count: int, exchange: Exchange, compression: str) -> None:
+        multiprocessing.set_start_method("fork", force=True)  # hivemind's processes take over what cannot be pickled
         import torch
 
-        from p2p.hivemind_import import hivemind
+        from p2p.hivemind_import import get_dht_time, hivemind
 
-        start = [f"/ip4/127.0.0.1/tcp/{0}"]
+        warnings.simplefilter("ignore", UserWarning)  # torch's, about hivemind's buffers
+        # hivemind 1.1.12 takes int() of an array with one value, which numpy 2.4 refuses: without this its averagers
+        # would drop all parts, quickly.
+        hivemind.compression.quantization.int = lambda value: int(np.ravel(value)[0])
+        start = ["/ip4/127.0.0.1/tcp/0"]
         self._dht = None
         if rank == 0:
             self._dht = hivemind.DHT(host_maddrs=start, start=True)
@@ -222,11 +231,11 @@ class Hivemind:
             target_group_size=members,
             min_group_size=members,
             min_matchmaking_time=5.0,
-            compression=getattr(hivemind, compression)(),
+            compression=getattr(hivemind.compression, compression)(),
             allow_state_sharing=False,
         )
         self._stage = hivemind.averaging.control.AveragingStage
-        self._get_time = hivemind.get_dht_time
+        self._get_time = get_dht_time
         self._rank = rank
         self._control: Any = None
 
@@ -269,10 +278,20 @@ WIRE_BITS = {"ours int8 TLS": 8 + 32 / 1024, "gloo fp32": 32.0, "hivemind unifor
 """Bits of a value on the wire, by formula."""
 
 
+class Failure(str):
+    """Sent instead of an answer: why a process gave up."""
+
+
 def worker(name: str, rank: int, members: int, count: int, pipe: Any, options: dict[str, Any]) -> None:
     """A process of one contender; obeys the driver at the other end of `pipe`."""
     os.setpgid(0, 0)  # so that the driver can end us with all we started
+    try:
+        obey(name, rank, members, count, pipe, options)
+    except Exception as error:  # noqa: BLE001 - whatever a contender raises ends its part, and the table says so
+        pipe.send(Failure(f"{type(error).__name__}: {error}"))
 
+
+def obey(name: str, rank: int, members: int, count: int, pipe: Any, options: dict[str, Any]) -> None:
     def exchange(text: str) -> list[str]:
         pipe.send(text)
         texts: list[str] = pipe.recv()
