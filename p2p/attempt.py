@@ -19,7 +19,8 @@ from blake3 import blake3
 from ops.codec import BadCodes, Encoded
 from p2p.contribution import Contribution
 from p2p.protocol.butterfly import Butterfly
-from p2p.protocol.messages import BadMessage, Go, Mean, Message, Part
+from p2p.protocol.messages import Go, Mean, Message, Part
+from p2p.protocol.model import BadMessage
 from p2p.protocol.pieces import Piece
 from p2p.recycler import Recycler
 

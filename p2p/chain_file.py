@@ -18,7 +18,8 @@ import msgpack
 
 from p2p.errors import SwarmError
 from p2p.protocol.chain import RECORDS_BYTES, InvalidRecord, Tip, genesis_hash
-from p2p.protocol.messages import MAX_MESSAGE_BYTES, BadMessage, SignedRecord, unpack
+from p2p.protocol.messages import SignedRecord
+from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage, unpack
 
 MAGIC = b"swarm records 1\n"
 _ENTRY = struct.Struct("<II")

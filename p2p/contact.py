@@ -9,7 +9,7 @@ import msgpack
 from pydantic import Field
 
 from p2p.identity import Identity, verify
-from p2p.protocol.messages import BadMessage, Count, Digest, Model, PeerId, Signature, unpack
+from p2p.protocol.model import BadMessage, Count, Digest, Model, PeerId, Signature, unpack
 
 DOMAIN = b"swarm-contact"
 MAX_CONTACT_BYTES = 4096
@@ -32,7 +32,7 @@ class Contact(Model):
     fingerprint: Digest
     sequence: Count
     run: Annotated[str, Field(max_length=64)] = ""
-    """Name of the run. Nodes look for others of the same name, so that those whose settings differ meet and are told."""
+    """Name of the run, under which nodes look for each other: those whose settings differ meet, and are told."""
 
     def signed_bytes(self) -> bytes:
         return bytes(msgpack.packb(self.to_wire(), use_bin_type=True))

@@ -12,7 +12,7 @@ import msgpack
 
 from p2p.contact import MAX_CONTACT_BYTES, SignedContact
 from p2p.hivemind_import import DHTID, DHTRecord, RecordValidatorBase, get_dht_time
-from p2p.protocol.messages import BadMessage, unpack
+from p2p.protocol.model import BadMessage, unpack
 
 TTL_SECONDS = 60.0
 MAX_CONTACTS = 4096

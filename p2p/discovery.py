@@ -21,7 +21,7 @@ from p2p.hivemind_import import get_dht_time
 from p2p.identity import Identity
 from p2p.multiaddress import parse_bootstrap_peers
 from p2p.p2pd import SOCKET_NAME, DhtHostError, DhtPortInUse, Listen, P2pdFailed
-from p2p.protocol.messages import BadMessage
+from p2p.protocol.model import BadMessage
 
 ANNOUNCE_SECONDS = 20.0
 LOOKUP_SECONDS = 10.0

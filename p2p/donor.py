@@ -10,7 +10,6 @@ from typing import Protocol
 from p2p.protocol.chain import RecordChain
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import (
-    BadMessage,
     Chunk,
     GetChunk,
     GetManifest,
@@ -22,6 +21,7 @@ from p2p.protocol.messages import (
     NotAvailable,
     Records,
 )
+from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import Desk, DeskLimits
 from p2p.state import VALUE_BYTES, StateStore
 

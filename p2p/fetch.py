@@ -18,16 +18,8 @@ from p2p.protocol.chain import InvalidRecord, RecordChain, Verify, check_signatu
 from p2p.protocol.chain_sync import ChainSync, knows
 from p2p.protocol.donors import Request
 from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Source, Target, choose_target
-from p2p.protocol.messages import (
-    BadMessage,
-    Chunk,
-    GetRecords,
-    Manifest,
-    MeanSlice,
-    NotAvailable,
-    Records,
-    SignedRecord,
-)
+from p2p.protocol.messages import Chunk, GetRecords, Manifest, MeanSlice, NotAvailable, Records, SignedRecord
+from p2p.protocol.model import BadMessage
 from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Sizes
 from p2p.state import VALUE_BYTES, StateStore, chunk_digest, part_digests
 

@@ -23,7 +23,6 @@ from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.holdings import Source as StateSource
 from p2p.protocol.messages import (
-    BadMessage,
     Commit,
     Go,
     Mean,
@@ -31,13 +30,13 @@ from p2p.protocol.messages import (
     Part,
     Plan,
     Prepare,
-    Range,
     Record,
     Records,
     SignedRecord,
     Status,
     Voted,
 )
+from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.round import RoundCore
 from p2p.reduce import Reducer, Source

@@ -14,7 +14,8 @@ from ops.codec import Codec, Encoded
 from p2p.attempt import Attempt, Carrier, span_digest
 from p2p.contribution import Contribution, Source
 from p2p.protocol.butterfly import Butterfly
-from p2p.protocol.messages import BadMessage, Ballot, Go, Mean, Part, Record
+from p2p.protocol.messages import Ballot, Go, Mean, Part, Record
+from p2p.protocol.model import BadMessage
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize
 from p2p.recycler import Recycler
 

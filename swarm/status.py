@@ -16,7 +16,7 @@ from rich.text import Text
 from p2p.channel.hello import MAX_RUN_BYTES
 from p2p.errors import SwarmError
 from p2p.observe import Observation, observe
-from p2p.protocol.messages import BadMessage, unpack
+from p2p.protocol.model import BadMessage, unpack
 
 ANSWER_SECONDS = 5.0
 _ADDRESS = re.compile(r"^(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\s]+)):(?P<port>\d{1,5})$")

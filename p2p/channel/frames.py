@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Protocol
 
-from p2p.protocol.messages import MAX_MESSAGE_BYTES, BadMessage
+from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage
 
 MAX_PAYLOAD_BYTES = 16 << 20
 HEADER = struct.Struct("<II")

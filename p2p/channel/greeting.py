@@ -9,7 +9,8 @@ from p2p.channel.certificate import ALPN, BadCertificate, peer_id_of
 from p2p.channel.connection import Connection
 from p2p.channel.frames import MAX_PAYLOAD_BYTES
 from p2p.channel.handshake import DiallerHandshake, Established, Handshake, ListenerHandshake, Refusal, Terms
-from p2p.protocol.messages import MAX_MESSAGE_BYTES, encode
+from p2p.protocol.messages import encode
+from p2p.protocol.model import MAX_MESSAGE_BYTES
 
 HANDSHAKE_SECONDS = 10.0
 SHUTDOWN_SECONDS = 1.0

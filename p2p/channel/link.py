@@ -9,7 +9,8 @@ from typing import Protocol
 from p2p.channel.connection import Connection
 from p2p.channel.handshake import Established
 from p2p.channel.hello import OPEN_MESSAGES, Bye, Hello, Refused, decode_one_of
-from p2p.protocol.messages import MAX_MESSAGE_BYTES, BadMessage, Message, PeerId, encode
+from p2p.protocol.messages import Message, encode
+from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage, PeerId
 
 MAX_CONTROL_QUEUE_BYTES = 8 << 20
 LANE_SECONDS = 10.0

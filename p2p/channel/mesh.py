@@ -19,7 +19,8 @@ from p2p.channel.listener import Listener
 from p2p.channel.meter import Lane, Meter, WireBytes
 from p2p.contact import Contact, ContactBook, SignedContact
 from p2p.identity import Identity
-from p2p.protocol.messages import Message, PeerId, encode
+from p2p.protocol.messages import Message, encode
+from p2p.protocol.model import PeerId
 
 CLOSE_SECONDS = 2.0
 

@@ -25,7 +25,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from p2p.protocol.messages import BadMessage, Go, Mean, Part, Record
+from p2p.protocol.messages import Go, Mean, Part, Record
+from p2p.protocol.model import BadMessage
 from p2p.protocol.pieces import PIECE_SIZE, Piece, PieceSize, SpanCut, send_order
 from p2p.protocol.pieces import plan_spans as plan_spans
 

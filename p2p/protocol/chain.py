@@ -13,7 +13,8 @@ from typing import Protocol, Self
 import msgpack
 from blake3 import blake3
 
-from p2p.protocol.messages import MAX_MESSAGE_BYTES, Record, SignedRecord
+from p2p.protocol.messages import Record, SignedRecord
+from p2p.protocol.model import MAX_MESSAGE_BYTES
 
 GENESIS = -1
 """Round of the state before the first record."""

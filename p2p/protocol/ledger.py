@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from p2p.protocol.messages import Assignment, Ledger, Range, Seat
+from p2p.protocol.messages import Assignment, Ledger, Seat
+from p2p.protocol.model import Range
 
 EMPTY = Ledger(cursor=0, free=(), assigned=())
 

@@ -38,7 +38,7 @@ class Liveness:
         """A link came up: a fresh start, also for a peer that had left."""
         self._peers[peer] = _Peer(heard=now, linked=True)
 
-    def unlinked(self, peer: str, now: float) -> None:
+    def unlinked(self, peer: str) -> None:
         """The link was lost; a redial is on its way, so nothing is concluded yet."""
         if peer in self._peers:
             self._peers[peer].linked = False

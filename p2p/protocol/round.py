@@ -12,7 +12,6 @@ from p2p.protocol.coordinator import Coordinator, Verify
 from p2p.protocol.effects import Behind, Effect, Send
 from p2p.protocol.liveness import HEARTBEAT_SECONDS
 from p2p.protocol.messages import (
-    BadMessage,
     Ballot,
     Commit,
     GetRecords,
@@ -20,13 +19,13 @@ from p2p.protocol.messages import (
     Phase,
     Plan,
     Prepare,
-    Range,
     Ready,
     Records,
     SignedRecord,
     Status,
     Voted,
 )
+from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.participant import Participant, Sign
 from p2p.protocol.plan import Head, Rules
 
@@ -107,7 +106,7 @@ class RoundCore:
         return [Send(peer, self._post(now)), *self._settle([], now)]
 
     def on_link_down(self, peer: str, now: float) -> list[Effect]:
-        self.board.liveness.unlinked(peer, now)
+        self.board.liveness.unlinked(peer)
         return self._settle([], now)
 
     def on_unreachable(self, peer: str, now: float) -> list[Effect]:

@@ -7,7 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from p2p.protocol.messages import BadMessage, Go, Mean, Message, Part, decode, encode
+from p2p.protocol.messages import Go, Mean, Message, Part, decode, encode
+from p2p.protocol.model import BadMessage
 from p2p.reduce import Reducer
 
 DEADLINE_S = 20.0

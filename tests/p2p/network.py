@@ -13,7 +13,8 @@ from ops.codec import Encoded, get_codec
 from ops.digest import root
 from p2p.protocol.chain import MemoryChain
 from p2p.protocol.holdings import EMPTY, Source
-from p2p.protocol.messages import BadMessage, Message, decode, encode
+from p2p.protocol.messages import Message, decode, encode
+from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
 from p2p.protocol.transfer import Sizes
 from p2p.transfer import Transfer, TransferMessage, TransferPayload

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 import p2p.contact
 from p2p.contact import Contact, ContactBook, SignedContact, sign_contact
 from p2p.identity import Identity
-from p2p.protocol.messages import BadMessage
+from p2p.protocol.model import BadMessage
 
 RUN = b"r" * 32
 

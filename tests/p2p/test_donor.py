@@ -16,7 +16,6 @@ from p2p.donor import Donor, Question
 from p2p.protocol.chain import MemoryChain
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import (
-    BadMessage,
     Chunk,
     GetChunk,
     GetManifest,
@@ -28,6 +27,7 @@ from p2p.protocol.messages import (
     NotAvailable,
     Records,
 )
+from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
 from swarm.outer_state import OuterState
 from tests.p2p.protocol.records import FINGERPRINT, history, peer

@@ -11,7 +11,6 @@ import pytest
 from p2p.fetch import FetchResult, sizes_of
 from p2p.protocol.holdings import EMPTY, Source
 from p2p.protocol.messages import (
-    BadMessage,
     Chunk,
     GetChunk,
     GetMean,
@@ -22,6 +21,7 @@ from p2p.protocol.messages import (
     NotAvailable,
     Records,
 )
+from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
 from tests.p2p.network import CHUNKS, COUNT, Network, Node, Swarm
 from tests.p2p.protocol.records import history, peer

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ops.codec import CODECS, Codec, Encoded, NonFinite
 from ops.jit import Floats
-from p2p.protocol.messages import BadMessage, Ballot, Go, Mean, Message, Part, Record
+from p2p.protocol.messages import Ballot, Go, Mean, Message, Part, Record
+from p2p.protocol.model import BadMessage
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize
 from p2p.reduce import Reducer, ReduceResult, Source, span_digest
 from tests.p2p.memory_carrier import DEADLINE_S, Network, settle, until

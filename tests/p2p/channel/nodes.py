@@ -10,7 +10,8 @@ from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact, SignedContact, sign_contact
 from p2p.identity import Identity
-from p2p.protocol.messages import BadMessage, Chunk, GetChunk, Message
+from p2p.protocol.messages import Chunk, GetChunk, Message
+from p2p.protocol.model import BadMessage
 
 RUN = RunIdentity(b"r" * 32, {"model": "demo", "outer_lr": 0.7})
 DEADLINE_SECONDS = 20.0

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.channel.frames import HEADER, MAX_PAYLOAD_BYTES, SCRATCH_BYTES, FrameParser, frame_head
-from p2p.protocol.messages import MAX_MESSAGE_BYTES, BadMessage
+from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage
 
 Frame = tuple[bytes, bytes | None]
 """A message, and its payload; None: the sink drops it."""

@@ -21,7 +21,8 @@ from p2p.channel.hello import (
 )
 from p2p.contact import Contact, sign_contact
 from p2p.identity import Identity
-from p2p.protocol.messages import BadMessage, NotAvailable, encode
+from p2p.protocol.messages import NotAvailable, encode
+from p2p.protocol.model import BadMessage
 
 HELLO = {Hello.KIND: Hello}
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.protocol.butterfly import MIN_ROOM, Butterfly
-from p2p.protocol.messages import BadMessage, Ballot, Go, Mean, Part
+from p2p.protocol.messages import Ballot, Go, Mean, Part
+from p2p.protocol.model import BadMessage
 from p2p.protocol.pieces import Piece, PieceSize
 from tests.p2p.protocol.drafts import draft_of
 from tests.p2p.protocol.records import peer

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.protocol import ledger
-from p2p.protocol.messages import Range, Seat
+from p2p.protocol.messages import Seat
+from p2p.protocol.model import Range
 from tests.sim.virtual_swarm import peer_name
 
 ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12)).map(lambda pair: (pair[0], sum(pair))), max_size=8)

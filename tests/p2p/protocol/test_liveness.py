@@ -23,14 +23,14 @@ def test_we_are_alive_and_strangers_are_not() -> None:
 
 def test_a_lost_link_alone_is_no_death() -> None:
     liveness = trio()
-    liveness.unlinked("b", 1.0)
+    liveness.unlinked("b")
     assert liveness.alive("b", 1.0)
     assert liveness.suspect_since("b", 1.0) is None
 
 
 def test_lost_link_and_refused_redial_is_death_once_the_others_agree() -> None:
     liveness = trio()
-    liveness.unlinked("b", 1.0)
+    liveness.unlinked("b")
     liveness.unreachable("b", 1.1)
     assert liveness.alive("b", 1.2), "c has not spoken since the suspicion began"
     liveness.heard("c", [("b", 0.1)], 1.3)
@@ -39,7 +39,7 @@ def test_lost_link_and_refused_redial_is_death_once_the_others_agree() -> None:
 
 def test_a_peer_that_others_still_hear_is_alive_for_us_too() -> None:
     liveness = trio()
-    liveness.unlinked("b", 1.0)
+    liveness.unlinked("b")
     liveness.unreachable("b", 1.1)
     liveness.heard("c", (), 5.0)
     assert liveness.alive("b", 5.0)
@@ -47,7 +47,7 @@ def test_a_peer_that_others_still_hear_is_alive_for_us_too() -> None:
 
 def test_we_do_not_wait_for_the_word_of_a_witness_for_ever() -> None:
     liveness = trio()
-    liveness.unlinked("b", 1.0)
+    liveness.unlinked("b")
     liveness.unreachable("b", 1.0)
     assert not liveness.alive("b", 1.0 + WITNESS_SECONDS)
 
@@ -80,7 +80,7 @@ def test_a_forgotten_peer_is_a_stranger() -> None:
 
 def test_those_who_leave_or_are_suspect_themselves_vouch_for_nobody() -> None:
     liveness = trio()
-    liveness.unlinked("b", 1.0)
+    liveness.unlinked("b")
     liveness.unreachable("b", 1.0)
     liveness.left("c", 1.0)
     assert not liveness.alive("b", 1.0)
@@ -88,7 +88,7 @@ def test_those_who_leave_or_are_suspect_themselves_vouch_for_nobody() -> None:
 
 def test_an_unreachable_stranger_is_nobody_to_miss() -> None:
     liveness = Liveness("a")
-    liveness.unlinked("b", 1.0)
+    liveness.unlinked("b")
     liveness.unreachable("b", 1.0)
     assert liveness.peers() == ()
     assert liveness.silent(100.0) == ()

@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from p2p.protocol import messages
 from p2p.protocol.messages import (
-    MAX_MESSAGE_BYTES,
     MESSAGES,
-    BadMessage,
     Ballot,
     Commit,
     Mean,
@@ -26,6 +24,7 @@ from p2p.protocol.messages import (
     decode,
     encode,
 )
+from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage
 from tests.p2p.protocol.test_plan import first, formed
 from tests.sim.virtual_swarm import peer_name
 
