@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +75,7 @@ def diloco(run: RunConfig, rounds: int) -> float:
         return replicas[0].evaluate()
 
 
-def compare_codecs(seeds: Sequence[int], rounds: int, say: Say) -> bool:
+def compare_codecs(seeds: Sequence[int], rounds: int, jobs: int, say: Say) -> bool:
     """The table; True if int8 is within the bar."""
     run = RunConfig(inner_steps=CODEC_INNER_STEPS)
     tokens = NODES * rounds * run.inner_steps * run.batch_size * run.sequence_length
@@ -82,16 +85,12 @@ def compare_codecs(seeds: Sequence[int], rounds: int, say: Say) -> bool:
     say(f"{run.sequence_length}, inner lr {run.inner_lr}, outer lr {run.outer_lr}, momentum {run.outer_momentum}:")
     say(f"{tokens} tokens an arm; held-out loss in nats per byte\n\n")
     losses: dict[str, list[float]] = {}
-    for seed in seeds:
-        seeded = run.model_copy(update={"seed": seed})
-        arms = {codec: diloco(seeded.model_copy(update={"codec": codec}), rounds) for codec in CODECS}
-        baseline = run_baseline(seeded, total_tokens=tokens, nodes=NODES, held_out_tokens=ALL_HELD_OUT)
-        arms["one node, its share"] = baseline.alone
-        arms["one node, all tokens"] = baseline.alone_all_tokens
-        arms["data parallel"] = baseline.data_parallel
-        say(f"seed {seed}: " + "  ".join(f"{name} {loss:.4f}" for name, loss in arms.items()) + "\n")
-        for name, loss in arms.items():
-            losses.setdefault(name, []).append(loss)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        runs = [run.model_copy(update={"seed": seed}) for seed in seeds]
+        for seed, arms in zip(seeds, pool.map(partial(all_arms, rounds=rounds, tokens=tokens), runs), strict=True):
+            say(f"seed {seed}: " + "  ".join(f"{name} {loss:.4f}" for name, loss in arms.items()) + "\n")
+            for name, loss in arms.items():
+                losses.setdefault(name, []).append(loss)
     say(f"\n{'arm':22}{'loss':>9}{'difference to fp32 DiLoCo, mean and 95 % interval, % of loss':>66}\n")
     within = False
     for name, values in losses.items():
@@ -102,6 +101,17 @@ def compare_codecs(seeds: Sequence[int], rounds: int, say: Say) -> bool:
             within = high < BAR_PERCENT
     say(f"\nint8 within {BAR_PERCENT:g} % of fp32: {'yes' if within else 'NO'}\n")
     return within
+
+
+def all_arms(run: RunConfig, rounds: int, tokens: int) -> dict[str, float]:
+    """Held-out loss of every arm for one seed."""
+    losses = {codec: diloco(run.model_copy(update={"codec": codec}), rounds) for codec in CODECS}
+    baseline = run_baseline(run, total_tokens=tokens, nodes=NODES, held_out_tokens=ALL_HELD_OUT)
+    return losses | {
+        "one node, its share": baseline.alone,
+        "one node, all tokens": baseline.alone_all_tokens,
+        "data parallel": baseline.data_parallel,
+    }
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
@@ -125,6 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="held-out loss by codec, beside one node and data parallel")
     parser.add_argument("--quick", action="store_true", help="2 seeds, 3 rounds")
     parser.add_argument("--sweep", action="store_true", help="choose outer learning rate and momentum instead")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds to train at the same time, a core each")
     chosen = parser.parse_args()
     name = ("quality_sweep" if chosen.sweep else "quality") + ("_quick" if chosen.quick else "")
     seeds = range(2 if chosen.quick or chosen.sweep else 5)
@@ -141,7 +152,7 @@ def main() -> int:
         if chosen.sweep:
             sweep(seeds, rounds, say)
         else:
-            passed = compare_codecs(seeds, rounds, say)
+            passed = compare_codecs(seeds, rounds, chosen.jobs, say)
         say(f"{time.perf_counter() - began:.0f} s\n")
     return 0 if passed else 1
 

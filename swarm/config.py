@@ -81,7 +81,7 @@ class RunConfig(Table):
     founders: Annotated[int, Field(ge=1, le=4096)] = 1
     """Members that must come together to found the run."""
     outer_lr: Rate = 0.7
-    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Nesterov momentum; 0.9 suits long runs with large H and hurts short ones."""
     inner_lr: Rate = 2e-3
     """Peak learning rate of the inner AdamW."""
