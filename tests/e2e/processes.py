@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from swarm.config import NodeConfig, RunConfig
-from swarm.events import Event, EventReader, Round
+from swarm.events import Event, EventReader, Round, Started
 from swarm.simulate.process import Child, stop_all
 from swarm.simulate.workspace import clean_environment, to_toml
 
@@ -75,18 +75,16 @@ class Processes:
         return node
 
     def found(self, count: int, run: RunConfig = QUICK) -> list[NodeProcess]:
-        """A run of `count` nodes that found each other through the first."""
-        run = run.model_copy(update={"min_peers": 2})
-        return self.grow(count, run)
-
-    def grow(self, count: int, run: RunConfig) -> list[NodeProcess]:
-        from swarm.events import Started
-
-        first = self.start(run, found=True)
-        address = first.wait(Started).bootstrap[:1]
+        """A run of `count` nodes that found each other through the first; `self.run` is what it agreed on."""
+        self.run = run.model_copy(update={"founders": count})
+        self.start(self.run, found=True)
         for _ in range(count - 1):
-            self.start(run, bootstrap_peers=address, found=False)
-        return self.nodes
+            self.start(self.run, bootstrap_peers=self.address(), found=False)
+        return list(self.nodes)
+
+    def address(self) -> tuple[str, ...]:
+        """Where newcomers find the first node."""
+        return self.nodes[0].wait(Started).bootstrap[:1]
 
     def same_digests(self) -> None:
         """Every round left the same state and the same record on all who committed it."""
