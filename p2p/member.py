@@ -50,7 +50,6 @@ LOOK_SECONDS = 1.0
 """How often a node without state looks whether somebody has it."""
 FINISH_SECONDS = 6.0
 """How long a leaving member stays for a round that the others are in the middle of."""
-FORGET_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -331,6 +330,8 @@ class Member:
             await asyncio.sleep(TICK_SECONDS)
             self._core.on_progress(self.inner_step, self._reducer.values_held, self._reducer.waiting_on())
             self._run(self._core.on_tick(self._loop.time()))
+            for peer in self._core.forget_gone(self._loop.time()):
+                self._mesh.forget(peer)
 
     # --- state ---
 

@@ -100,6 +100,10 @@ class Liveness:
             if not entry.left and (entry.unreachable_since is not None or now - entry.heard > self.silence / 2)
         )
 
+    def gone(self, seconds: float, now: float) -> tuple[str, ...]:
+        """Peers without a link whose last word is older than that."""
+        return tuple(p for p, entry in self._peers.items() if not entry.linked and now - entry.heard > seconds)
+
     def peers(self) -> tuple[str, ...]:
         """All peers that were ever linked and not forgotten."""
         return tuple(self._peers)

@@ -29,6 +29,7 @@ from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.participant import Participant, Sign
 from p2p.protocol.plan import Head, Rules
 
+FORGET_SECONDS = 60.0
 ASK_SECONDS = 0.5
 """How long a commit that others already have may still be on its way to us before we ask for it."""
 
@@ -211,10 +212,13 @@ class RoundCore:
             return True
         return status.height == head.height and (-status.tokens_total, status.head) < (-head.tokens_total, head.hash)
 
-    def forget(self, peer: str) -> None:
-        """A peer that is gone for good takes up no more room."""
-        self.board.liveness.forget(peer)
-        self.board.statuses.pop(peer, None)
+    def forget_gone(self, now: float) -> tuple[str, ...]:
+        """Peers that have long been gone take up no more room; returns them. They may come back as new ones."""
+        gone = self.board.liveness.gone(FORGET_SECONDS, now)
+        for peer in gone:
+            self.board.liveness.forget(peer)
+            self.board.statuses.pop(peer, None)
+        return gone
 
     # --- after every input ---
 

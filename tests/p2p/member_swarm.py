@@ -74,9 +74,9 @@ class Player:
 class MemberSwarm:
     """Players who know each other's contacts."""
 
-    def __init__(self, pool: ThreadPoolExecutor, min_peers: int) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, founders: int) -> None:
         codec = get_codec("int8")
-        self.rules = Rules(FINGERPRINT, COUNT, codec.name, codec.block, quota=4, min_peers=min_peers)
+        self.rules = Rules(FINGERPRINT, COUNT, codec.name, codec.block, quota=4, founders=founders)
         self.pool = pool
         self.players: list[Player] = []
 
@@ -136,7 +136,7 @@ class MemberSwarm:
 @asynccontextmanager
 async def member_swarm(founders: int) -> AsyncIterator[MemberSwarm]:
     with ThreadPoolExecutor(2) as pool:
-        swarm = MemberSwarm(pool, min_peers=min(2, founders))
+        swarm = MemberSwarm(pool, founders)
         try:
             for index in range(founders):
                 await swarm.add(may_found=index == 0)

@@ -71,6 +71,13 @@ def test_leaving_is_death_by_ones_own_word_and_a_new_link_is_a_new_life() -> Non
     assert liveness.alive("b", 2.0)
 
 
+def test_a_peer_is_gone_when_it_has_no_link_and_has_long_said_nothing() -> None:
+    liveness = trio()
+    liveness.unlinked("b")
+    assert liveness.gone(60.0, 60.0) == ()
+    assert liveness.gone(60.0, 61.0) == ("b",)
+
+
 def test_a_forgotten_peer_is_a_stranger() -> None:
     liveness = trio()
     liveness.forget("b")

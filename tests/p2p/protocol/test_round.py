@@ -126,3 +126,16 @@ def test_a_woken_member_catches_up() -> None:
     swarm.run(lambda: sleeper.core.board.head.height == swarm.nodes[0].core.board.head.height > height + 3, limit=60)
     swarm.check()
     assert sleeper.root == swarm.nodes[0].root
+
+
+def test_a_dead_peer_is_forgotten_after_a_while() -> None:
+    swarm = founded(3)
+    victim = swarm.nodes[2]
+    swarm.kill(victim)
+    swarm.run(lambda: swarm.now > 80, limit=120)
+    survivor = swarm.nodes[0].core
+    assert survivor.forget_gone(swarm.now) == (victim.peer,)
+    assert survivor.forget_gone(swarm.now) == ()
+    assert victim.peer not in survivor.board.statuses
+    swarm.run_rounds(survivor.board.head.height + 1)
+    swarm.check()
