@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
 from p2p.channel.meter import Gauge, Meter
-from p2p.protocol.messages import BadMessage
+from p2p.protocol.model import BadMessage
 
 WRITE_BYTES = 128 << 10
 """Payload handed to TLS at once: what is encrypted in one go stays in the cache."""
@@ -183,6 +183,9 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, base: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, base)  # uvloop's is one by its methods only
         self._transport = transport
+        if self.closing:  # given up while TLS was shaking hands
+            transport.abort()
+            return
         tcp = transport.get_extra_info("socket")
         _tune(tcp)
         self._gauge = self._meter.attach(tcp)
@@ -198,6 +201,8 @@ class Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._gauge is not None:
             self._gauge.frames_received += nbytes
+        if self._transport is None:
+            self._end("spoke before its turn")  # some loops deliver before they tell that TLS is up
         try:
             self.parser.received(nbytes)
         except BadMessage as error:

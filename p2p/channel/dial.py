@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from p2p.channel.certificate import BadCertificate
 from p2p.channel.connection import Connection
-from p2p.channel.greeting import SHUTDOWN_SECONDS, DiallerGreeting, OnEstablished
+from p2p.channel.greeting import DiallerGreeting, OnEstablished
 from p2p.channel.handshake import Refusal, Terms
 from p2p.channel.meter import Meter
+from p2p.channel.secure import secure_dialled
 from p2p.contact import Contact
 
 STAGGER_SECONDS = 0.3
@@ -37,15 +38,7 @@ async def dial_one(
     connection = Connection(greeting, settings.meter)
     try:
         async with asyncio.timeout(settings.seconds):
-            await asyncio.get_running_loop().create_connection(
-                lambda: connection,
-                address[0],
-                address[1],
-                ssl=settings.context,
-                server_hostname="",  # libp2p forbids a server name; there is none to check
-                ssl_handshake_timeout=settings.seconds,
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
+            await secure_dialled(connection, address, settings.context, settings.seconds + 1)
             await greeting.done
     except BadCertificate as error:
         raise Refusal("identity", f"whoever answers at its address proves nothing: {error}", None, peer) from None

@@ -13,16 +13,18 @@ from p2p.channel.certificate import BadCertificate
 from p2p.channel.connection import Connection
 from p2p.channel.greeting import (
     HANDSHAKE_SECONDS,
-    SHUTDOWN_SECONDS,
     ListenerGreeting,
     OnEstablished,
 )
 from p2p.channel.handshake import Refusal, Terms
 from p2p.channel.meter import Meter
+from p2p.channel.secure import secure_accepted
 from p2p.errors import SwarmError
 
 MAX_UNPROVEN = 64
 """Connections in the handshake at once. One more ends the oldest: a flood cannot keep honest peers out for long."""
+
+ACCEPT_PAUSE_SECONDS = 0.1
 
 
 class CannotListen(SwarmError):
@@ -57,11 +59,6 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
-def _close_accepted(accepted: socket.socket, _task: asyncio.Task[None]) -> None:
-    """A task that was cancelled before its first step leaves the socket to us; one that a transport has is its own."""
-    accepted.close()
-
-
 class Listener:
     """`report(who, reason)`: somebody was refused; `who` is the peer id if it was proved, else the address."""
 
@@ -79,46 +76,66 @@ class Listener:
         self._seconds = handshake_seconds
         self._unproven: dict[asyncio.Task[None], None] = {}  # oldest first
         self._tasks: set[asyncio.Task[None]] = set()
-        self._accepting: asyncio.Task[None] | None = None
+        self._unclaimed: set[socket.socket] = set()
+        self._loop: asyncio.AbstractEventLoop
         self._socket: socket.socket | None = None
 
     def start(self, host: str, port: int) -> int:
         """Listen; returns the port (useful with port 0). Raises CannotListen, PortInUse."""
         self._socket = _bind(host, port)
-        self._accepting = asyncio.create_task(self._accept(self._socket))
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket, self._accept)
         return int(self._socket.getsockname()[1])
 
     async def close(self) -> None:
-        tasks = [task for task in (self._accepting, *self._tasks) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         if self._socket is not None:
+            self._loop.remove_reader(self._socket)
             self._socket.close()
+            self._socket = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _accept(self, listening: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                accepted, address = await loop.sock_accept(listening)
-            except OSError:  # the other side has gone already, or no descriptor is free: both pass
-                await asyncio.sleep(0.05)
-                continue
-            if len(self._unproven) >= MAX_UNPROVEN:
-                oldest = next(iter(self._unproven))
-                del self._unproven[oldest]
-                oldest.cancel()
-            task = asyncio.create_task(self._greet(accepted, f"{address[0]}:{address[1]}"))
-            self._tasks.add(task)
-            self._unproven[task] = None
-            task.add_done_callback(self._greeted)
-            task.add_done_callback(partial(_close_accepted, accepted))
+    def _accept(self) -> None:
+        """Take one connection; called again while more are waiting."""
+        if self._socket is None:
+            return
+        try:
+            accepted, address = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError:  # no descriptor is free: look again when others may have been closed
+            self._loop.remove_reader(self._socket)
+            self._loop.call_later(ACCEPT_PAUSE_SECONDS, self._accept_again)
+            return
+        accepted.setblocking(False)
+        if len(self._unproven) >= MAX_UNPROVEN:
+            oldest = next(iter(self._unproven))
+            del self._unproven[oldest]
+            oldest.cancel()
+        task = asyncio.create_task(self._greet(accepted, f"{address[0]}:{address[1]}"))
+        self._unclaimed.add(accepted)
+        self._tasks.add(task)
+        self._unproven[task] = None
+        task.add_done_callback(self._greeted)
+        task.add_done_callback(partial(self._close_unclaimed, accepted))
+
+    def _accept_again(self) -> None:
+        if self._socket is not None:
+            self._loop.add_reader(self._socket, self._accept)
+
+    def _close_unclaimed(self, accepted: socket.socket, _task: asyncio.Task[None]) -> None:
+        """A task that was cancelled before its first step leaves its socket to us."""
+        if accepted in self._unclaimed:
+            self._unclaimed.remove(accepted)
+            accepted.close()
 
     def _greeted(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._unproven.pop(task, None)
 
     async def _greet(self, accepted: socket.socket, address: str) -> None:
+        self._unclaimed.remove(accepted)
         greeting = ListenerGreeting(self._terms, self._on_established)
         connection = Connection(greeting, self._meter)
         try:
@@ -140,11 +157,5 @@ class Listener:
 
     async def _shake_hands(self, accepted: socket.socket, greeting: ListenerGreeting, connection: Connection) -> None:
         async with asyncio.timeout(self._seconds):
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: connection,
-                accepted,
-                ssl=self._context,
-                ssl_handshake_timeout=self._seconds + 1,  # ours comes first
-                ssl_shutdown_timeout=SHUTDOWN_SECONDS,
-            )
+            await secure_accepted(connection, accepted, self._context, self._seconds + 1)
             await greeting.done

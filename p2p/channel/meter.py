@@ -1,7 +1,9 @@
-"""Bytes on the wire, counted by the kernel at each socket: frames, TLS records and handshakes, retransmissions too.
+"""Bytes on the wire, counted by the kernel at each socket: frames, TLS records and handshakes.
 
-Linux keeps `tcpi_bytes_sent` and `tcpi_bytes_received` in struct tcp_info (include/uapi/linux/tcp.h; Linux 4.19 and
-later). Elsewhere `exact` is False and the figures are those of the frames handed to and taken from TLS.
+Linux keeps `tcpi_bytes_sent`, `tcpi_bytes_retrans` and `tcpi_bytes_received` in struct tcp_info
+(include/uapi/linux/tcp.h; Linux 4.19 and later). What TCP had to repeat is counted apart: it says how the network is,
+not what the program sends, and a busy machine repeats even on loopback. Where the kernel does not count, `exact` is
+False and the figures are those of the frames handed to and taken from TLS.
 """
 
 from __future__ import annotations
@@ -16,10 +18,12 @@ from typing import Literal, NamedTuple
 Lane = Literal["control", "bulk"]
 
 _U64 = struct.Struct("=Q")
-_RECEIVED_AT, _SENT_AT, _TCP_INFO_BYTES = 128, 200, 208
+_RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
 
 
 class WireBytes(NamedTuple):
+    """Each byte once, however often TCP repeated it."""
+
     sent: int
     received: int
 
@@ -33,13 +37,17 @@ class Gauge:
     def __init__(self, descriptor: int) -> None:
         self.lane: Lane = "control"
         self.frames_sent = self.frames_received = 0
+        self.repeated = 0
         self._last: WireBytes | None = None
         self._socket: socket.socket | None = socket.socket(fileno=os.dup(descriptor))
 
     def read(self) -> WireBytes:
         """The figures now; those of the end once closed."""
         if self._socket is not None:
-            self._last = tcp_bytes(self._socket)
+            counts = tcp_counts(self._socket)
+            if counts is not None:
+                sent, self.repeated, received = counts
+                self._last = WireBytes(sent - self.repeated, received)
         return self._last or WireBytes(self.frames_sent, self.frames_received)
 
     def close(self) -> None:
@@ -49,8 +57,8 @@ class Gauge:
             self._socket = None
 
 
-def tcp_bytes(connection: socket.socket) -> WireBytes | None:
-    """What the kernel has sent and received on a TCP socket; None where it does not say."""
+def tcp_counts(connection: socket.socket) -> tuple[int, int, int] | None:
+    """Bytes sent (with repetitions), repeated and received on a TCP socket; None where the kernel does not say."""
     if sys.platform != "linux":
         return None
     try:
@@ -59,7 +67,8 @@ def tcp_bytes(connection: socket.socket) -> WireBytes | None:
         return None
     if len(info) < _TCP_INFO_BYTES:
         return None
-    return WireBytes(_U64.unpack_from(info, _SENT_AT)[0], _U64.unpack_from(info, _RECEIVED_AT)[0])
+    sent, repeated, received = (_U64.unpack_from(info, at)[0] for at in (_SENT_AT, _REPEATED_AT, _RECEIVED_AT))
+    return sent, repeated, received
 
 
 class Meter:
@@ -71,10 +80,11 @@ class Meter:
         """Set while no connection is open."""
         self.idle.set()
         self._open: set[Gauge] = set()
+        self._repeated = 0
         self._closed: dict[Lane, WireBytes] = {"control": WireBytes(0, 0), "bulk": WireBytes(0, 0)}
 
     def attach(self, connection: socket.socket) -> Gauge:
-        self.exact = self.exact and tcp_bytes(connection) is not None
+        self.exact = self.exact and tcp_counts(connection) is not None
         gauge = Gauge(connection.fileno())
         self._open.add(gauge)
         self.idle.clear()
@@ -84,9 +94,16 @@ class Meter:
         if gauge in self._open:
             self._open.remove(gauge)
             gauge.close()
+            self._repeated += gauge.repeated
             self._closed[gauge.lane] = self._closed[gauge.lane].plus(gauge.read())
         if not self._open:
             self.idle.set()
+
+    def repeated(self) -> int:
+        """Bytes that TCP has sent again."""
+        for gauge in self._open:
+            gauge.read()
+        return self._repeated + sum(gauge.repeated for gauge in self._open)
 
     def total(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
         """Sums since the start; monotonic while connections keep their lane."""

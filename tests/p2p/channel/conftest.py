@@ -1,7 +1,8 @@
-"""These tests run on uvloop, as nodes do."""
+"""These tests run on uvloop, as nodes do; those of the whole mesh on asyncio's own loop too."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,10 @@ from tests.p2p.channel.nodes import Node, NodeFactory
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Callable[[], Any]]:
-    return {"uvloop": uvloop.new_event_loop}
+    factories: dict[str, Callable[[], Any]] = {"uvloop": uvloop.new_event_loop}
+    if item.path.name == "test_mesh.py":
+        factories["asyncio"] = asyncio.new_event_loop
+    return factories
 
 
 @pytest.fixture

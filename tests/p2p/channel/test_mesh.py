@@ -288,6 +288,16 @@ async def test_the_wire_is_counted_with_tls_and_within_two_percent(new_node: Nod
     assert before <= b.mesh.wire_bytes().received < 1.02 * payload  # closed sockets stay counted
 
 
+async def test_a_peer_that_dialled_us_is_looked_for_when_it_goes(new_node: NodeFactory) -> None:
+    a, b = await new_node(), await new_node()
+    b.mesh.share(b.signed_contact())
+    b.mesh.dial(a.contact())
+    await asyncio.gather(a.linked(b), b.linked(a))
+    await b.mesh.close()
+    await a.until(lambda: a.said("unreachable"))
+    assert [event for event, _, _ in a.diary] == ["up", "down", "unreachable"]
+
+
 def open_sockets() -> set[str]:
     paths = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
     return {target for path in paths if os.path.lexists(path) and (target := os.readlink(path)).startswith("socket")}

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 import p2p.channel.meter
-from p2p.channel.meter import Meter, WireBytes, tcp_bytes
+from p2p.channel.meter import Meter, WireBytes, tcp_counts
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -35,6 +35,7 @@ async def test_bytes_are_counted_by_lane_and_stay_counted_after_the_end() -> Non
     meter.retire(gauge)
     assert meter.total() == meter.total("bulk") == WireBytes(1007, 10)
     assert meter.exact
+    assert meter.repeated() == 0
     assert meter.idle.is_set()
     theirs.settimeout(5)
     assert len(theirs.recv(2000, socket.MSG_WAITALL)) == 1007  # and the end: the gauge has let go of the socket
@@ -58,6 +59,6 @@ async def test_where_the_kernel_does_not_count_the_frames_are_counted(monkeypatc
 
 def test_a_socket_that_is_not_tcp_has_no_counters() -> None:
     ours, theirs = socket.socketpair()
-    assert tcp_bytes(ours) is None
+    assert tcp_counts(ours) is None
     ours.close()
     theirs.close()
