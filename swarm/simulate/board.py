@@ -14,6 +14,7 @@ from swarm.events import (
     Left,
     PeerDown,
     PeerUp,
+    Reducing,
     Round,
     Started,
     Synced,
@@ -32,7 +33,7 @@ class NodeView:
     name: str
     reader: EventReader
     inner_steps: int
-    """H, to know when training ends and the reduce begins."""
+    """H, to know when training ends and waiting for the others begins."""
     state: str = "starting"
     peer: str = ""
     round: int | None = None
@@ -69,7 +70,9 @@ class NodeView:
                 self.peers.discard(event.peer)
             case Train():
                 self.round, self.inner_step, self.loss = event.round, event.inner_step, event.loss
-                self.state = "training" if event.inner_step < self.inner_steps else "reducing"
+                self.state = "training" if event.inner_step < self.inner_steps else "ready"
+            case Reducing():
+                self.state = "reducing"
             case Round():
                 self.rounds.append(event)
                 self.round, self.inner_step, self.state = event.round, event.inner_steps, "committed"
@@ -141,7 +144,7 @@ class Board:
         """The event's line if it says something new; what all nodes see alike is told by the first only."""
         others = [other for other in self.nodes.values() if other is not view]
         match event:
-            case Started() | PeerUp() | Train():
+            case Started() | PeerUp() | Train() | Reducing():
                 return ""
             case Round():
                 return event.line() if view is next(iter(self.nodes.values())) else ""

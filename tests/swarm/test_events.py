@@ -20,6 +20,7 @@ from swarm.events import (
     Notice,
     PeerDown,
     PeerUp,
+    Reducing,
     Refused,
     RefusedPlan,
     Round,
@@ -59,6 +60,7 @@ ALL = [
     PeerDown(peer=PEER, reason="closed"),
     Synced(round=-1, bytes=0, seconds=0.0, donors=0),
     Train(round=0, inner_step=3, loss=5.5),
+    Reducing(round=0, attempt=0, coordinator=PEER, members=4),
     ROUND,
     Evaluated(round=3, held_out_loss=2.25),
     Refused(peer=PEER, reason="another run"),
@@ -121,7 +123,7 @@ def test_a_restarted_node_appends(tmp_path: Path) -> None:
     assert [event for _, event in EventReader(path).new()] == [Left(round=1), Left(round=2)]
 
 
-def test_people_get_one_line_an_event_and_none_for_training_progress(
+def test_people_get_one_line_an_event_and_none_for_progress_within_a_round(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = EventLog(tmp_path / "events.jsonl")
@@ -130,7 +132,7 @@ def test_people_get_one_line_an_event_and_none_for_training_progress(
     log.close()
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert len(captured.err.splitlines()) == len(ALL) - 1
+    assert len(captured.err.splitlines()) == len(ALL) - 2
     assert "round 3 committed: loss 2.500, 3 of 4 members in the mean" in captured.err
     assert "attempt 1" in captured.err
 

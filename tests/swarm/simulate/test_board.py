@@ -14,6 +14,7 @@ from swarm.events import (
     Left,
     PeerDown,
     PeerUp,
+    Reducing,
     Round,
     Started,
     Synced,
@@ -75,6 +76,8 @@ def test_a_node_goes_through_its_states(board: Board) -> None:
     write(board, "node0", Train(round=1, inner_step=3, loss=4.0))
     assert (view.state, view.round, view.inner_step, view.loss) == ("training", 1, 3, 4.0)
     write(board, "node0", Train(round=1, inner_step=10, loss=3.5))
+    assert view.state == "ready"
+    write(board, "node0", Reducing(round=1, attempt=0, coordinator="p0", members=2))
     assert view.state == "reducing"
     write(board, "node0", committed(1))
     assert (view.state, view.committed, view.loss, view.bytes_sent) == ("committed", 1, 2.0, 500)
