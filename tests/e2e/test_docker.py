@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 IMAGE = os.environ.get("SWARM_TEST_IMAGE", "")
-START_SECONDS = 60.0
+START_SECONDS = 150.0
+"""Kernels compile at a node's first start, and the machine may be busy."""
 
 pytestmark = [pytest.mark.docker, pytest.mark.e2e]
 
@@ -56,6 +57,7 @@ def test_it_does_not_run_as_root_and_makes_its_key_in_the_volume(image: str) -> 
     assert mode.stdout.strip() == "600"
 
 
+@pytest.mark.timeout(300)
 def test_a_node_becomes_healthy_trains_alone_and_leaves_when_stopped(
     image: str, container: str, tmp_path: Path
 ) -> None:
@@ -64,7 +66,7 @@ def test_a_node_becomes_healthy_trains_alone_and_leaves_when_stopped(
     while docker("exec", container, "swarm", "status", "127.0.0.1:7400", check=False).returncode != 0:
         assert time.monotonic() < deadline, docker("logs", container).stderr
         assert docker("inspect", "--format", "{{.State.Running}}", container).stdout.strip() == "true"
-    docker("stop", "--time", "12", container)
+    docker("stop", "--time", "30", container)
     assert docker("inspect", "--format", "{{.State.ExitCode}}", container).stdout.strip() == "0"
     docker("cp", f"{container}:/var/lib/swarm/events.jsonl", str(tmp_path))
     events = {json.loads(line)["event"] for line in (tmp_path / "events.jsonl").read_text().splitlines()}
