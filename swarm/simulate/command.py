@@ -89,7 +89,7 @@ def _baseline(scenario: Scenario, tokens: int) -> dict[str, float]:
             shown = time.monotonic()
             _say(f"  {name}: step {step + 1} of {steps}, loss {loss:.3f}")
 
-    threads = os.cpu_count() or 1
+    threads = len(os.sched_getaffinity(0))
     baseline = run_baseline(scenario.run, total_tokens=tokens, nodes=scenario.nodes, threads=threads, progress=progress)
     return asdict(baseline)
 

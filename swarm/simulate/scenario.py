@@ -81,4 +81,4 @@ class Scenario:
     @property
     def threads(self) -> int:
         """Training threads of one node: together they fill the machine and no more."""
-        return max(1, (os.cpu_count() or 1) // self.nodes)
+        return max(1, len(os.sched_getaffinity(0)) // self.nodes)
