@@ -230,7 +230,7 @@ class Hivemind:
             prefix="benchmark",
             target_group_size=members,
             min_group_size=members,
-            min_matchmaking_time=5.0,
+            min_matchmaking_time=3.0,
             compression=getattr(hivemind.compression, compression)(),
             allow_state_sharing=False,
         )
@@ -243,7 +243,7 @@ class Hivemind:
         with self._averager.get_tensors() as tensors:
             fill(tensors[0].numpy(), self._rank)
         self._control = self._averager.step(
-            wait=False, require_trigger=True, scheduled_time=self._get_time() + 5.0, timeout=60.0
+            wait=False, require_trigger=True, scheduled_time=self._get_time() + 3.0, timeout=60.0
         )
         while self._control.stage != self._stage.AWAITING_TRIGGER:
             time.sleep(0.01)

@@ -6,6 +6,7 @@ leaves the rest to `Attempt`. Wire `open_payload`, `on_payload`, `on_go`, `on_li
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from p2p.protocol.pieces import PIECE_SIZE, PieceSize
 from p2p.recycler import Recycler
 
 __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "span_digest"]
+
+log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 32 * 1024 * 1024
 """Bytes of others' parts that an owner holds at a time: more than bandwidth times delay of a 1 Gbit/s, 150 ms link."""
@@ -121,10 +124,13 @@ class Reducer:
         """Permissions that came before our plan did."""
         early, self._early = self._early, {}
         for peer, go in early.items():
-            if go.ballot == attempt.ballot and peer in attempt.core.members:
-                attempt.on_go(peer, go)
-            elif attempt.ballot < go.ballot:
+            if attempt.ballot < go.ballot:
                 self._early[peer] = go
+            elif attempt.ballot == go.ballot:
+                try:
+                    attempt.on_go(peer, go)
+                except BadMessage as error:  # too late to close its link for it: the peer gets nothing instead
+                    log.warning("%s: %s", peer, error)
 
     def _stop_attempt(self) -> None:
         if self._attempt is not None:

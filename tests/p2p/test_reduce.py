@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from blake3 import blake3
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -106,12 +105,6 @@ async def network() -> AsyncIterator[Network]:
     assert len(asyncio.all_tasks()) == 1
 
 
-def test_a_span_is_digested_as_its_scales_and_then_its_codes() -> None:
-    mean = encoded(CODECS["int8"], vectors_of(1, 5000, 0)[0])
-    assert span_digest(mean) == blake3(mean.scales_B.tobytes() + mean.codes.tobytes()).digest()
-    assert span_digest(mean.slice(0, 0)) == blake3(b"").digest()
-
-
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(sorted(CODECS)),
@@ -166,6 +159,36 @@ async def test_rounds_follow_each_other_in_the_same_memory(network: Network) -> 
         x_NP = vectors_of(3, count, round)
         begin(reducers, draft, codec, x_NP)
         assert_equal_to(expected_mean(codec, x_NP, draft.weights), await all_reduce(reducers, draft), draft)
+    assert network.refused == []
+
+
+async def test_memory_is_used_again_unless_somebody_looks_at_it(network: Network) -> None:
+    codec, count = CODECS["int8"], 100_000
+    reducers: list[Reducer] = []
+    kept: list[tuple[ReduceResult, bytes]] = []
+    addresses: list[int] = []
+    for round in range(8):
+        draft = draft_of([1, 1], count, codec.block, ballot=(round, 0, 0))
+        reducers = reducers or members_of(network, draft, count, codec)
+        begin(reducers, draft, codec, vectors_of(2, count, round))
+        result = (await all_reduce(reducers, draft))[0]
+        addresses.append(result.mean.codes.ctypes.data)
+        kept = [*kept, (result, bytes_of(result.mean))][-2:]
+        for older, content in kept:
+            assert bytes_of(older.mean) == content
+    assert len(set(addresses)) < len(addresses)
+
+
+async def test_a_hostile_permission_that_comes_early_does_not_harm(network: Network) -> None:
+    codec, count = CODECS["int8"], 100_000
+    draft = draft_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, draft, count, codec)
+    begin(reducers, draft, codec, vectors_of(3, count, 5))
+    reducers[0].on_go("a stranger", Go(ballot=draft.ballot, room=0, parts=0, means=0))
+    reducers[0].on_go(peer(1), Go(ballot=draft.ballot, room=10**9, parts=0, means=0))
+    later = Ballot(round=9, attempt=0, rank=0)
+    reducers[0].on_go(peer(2), Go(ballot=later, room=0, parts=0, means=0))
+    await all_reduce(reducers, draft)
     assert network.refused == []
 
 
