@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from ops.codec import Encoded
 from p2p.channel.hello import Hello
 from p2p.channel.mesh import Mesh
-from p2p.fetch import FetchResult
 from p2p.identity import Identity, verify
 from p2p.protocol import ledger
 from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
@@ -40,8 +39,9 @@ from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.round import RoundCore
 from p2p.reduce import Reducer, Source
-from p2p.state import StateDigests, StateStore
-from p2p.transfer import Transfer, TransferMessage, TransferPayload
+from p2p.transfer.fetch import FetchResult
+from p2p.transfer.state import StateDigests, StateStore
+from p2p.transfer.transfer import Transfer, TransferMessage, TransferPayload
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvloop
 
-from p2p.discovery import Discovery
+from p2p.discovery.discovery import Discovery
 from p2p.errors import SwarmError
 from swarm.config import NodeConfig
 

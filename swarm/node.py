@@ -22,7 +22,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from ops.encoded import Encoded
-from p2p.discovery import Discovery
+from p2p.discovery.discovery import Discovery
 from p2p.identity import Identity
 from p2p.member import Committed, Member
 from p2p.protocol import ledger

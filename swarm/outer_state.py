@@ -18,14 +18,14 @@ from ops.codec import Codec, Encoded
 from ops.digest import Buffer, digest
 from ops.outer_step import nesterov_step_encoded
 from p2p.protocol.holdings import EMPTY
-from p2p.state import CHUNK_VALUES, StateDigests
+from p2p.transfer.state import CHUNK_VALUES, StateDigests
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 T = TypeVar("T")
 
 
 class OuterState:
-    """A `p2p.state.StateStore` over two fp32 vectors.
+    """A `p2p.transfer.state.StateStore` over two fp32 vectors.
 
     Each chunk has a lock and the number of the round it is at, so donors may read while a round is applied: what they
     get is of one round, and labelled with it. `apply` and `digests` belong to the event loop and run in `pool`.

@@ -17,14 +17,14 @@ from p2p.chain_file import ChainFile
 from p2p.channel.hello import RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact, SignedContact, sign_contact
-from p2p.contact_entry import next_sequence
-from p2p.discovery import Discovery
+from p2p.discovery.contact_entry import next_sequence
+from p2p.discovery.discovery import Discovery
+from p2p.discovery.multiaddress import parse_bootstrap_peers
 from p2p.identity import Identity, verify
 from p2p.member import Member
-from p2p.multiaddress import parse_bootstrap_peers
 from p2p.protocol.plan import Rules
 from p2p.reduce import Reducer
-from p2p.transfer import Transfer
+from p2p.transfer.transfer import Transfer
 from swarm import events
 from swarm.config import Config, run_fields, run_fingerprint
 from swarm.data.embedded import load_embedded

@@ -65,7 +65,7 @@ def test_no_module_imports_what_its_folder_must_not_know(folder: str) -> None:
 
 def test_one_module_imports_hivemind() -> None:
     """Importing it takes a precaution that only that module knows."""
-    assert {str(path) for path in MODULES if "hivemind" in imported(path)} <= {"p2p/hivemind_import.py"}
+    assert {str(path) for path in MODULES if "hivemind" in imported(path)} <= {"p2p/discovery/hivemind_import.py"}
 
 
 def test_no_module_is_too_long() -> None:

@@ -14,7 +14,7 @@ from ops.codec import CODECS, Encoded, get_codec
 from ops.digest import digest, root
 from ops.outer_step import nesterov_step
 from p2p.protocol.holdings import EMPTY
-from p2p.state import StateStore, chunk_digest, part_digests
+from p2p.transfer.state import StateStore, chunk_digest, part_digests
 from swarm.outer_state import OuterState
 
 CHUNK = 2048

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2p.discovery import Discovery
+from p2p.discovery.discovery import Discovery
 from p2p.identity import Identity
 from swarm.config import Config, NodeConfig
 from swarm.events import EventLog, EventReader, Started

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from p2p.fetch import FetchResult, sizes_of
 from p2p.protocol.holdings import EMPTY, Source
 from p2p.protocol.messages import (
     Chunk,
@@ -23,6 +22,7 @@ from p2p.protocol.messages import (
 )
 from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
+from p2p.transfer.fetch import FetchResult, sizes_of
 from tests.p2p.network import CHUNKS, COUNT, Network, Node, Swarm
 from tests.p2p.protocol.records import history, peer
 

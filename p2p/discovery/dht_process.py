@@ -26,12 +26,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from p2p.dht_member import DhtMember
+from p2p.discovery.dht_member import DhtMember
+from p2p.discovery.frame_link import FrameLink
+from p2p.discovery.multiaddress import BootstrapAddress
+from p2p.discovery.p2pd import Listen, P2pd
 from p2p.errors import SwarmError
-from p2p.frame_link import FrameLink
 from p2p.identity import Identity
-from p2p.multiaddress import BootstrapAddress
-from p2p.p2pd import Listen, P2pd
 from p2p.parent_death import die_with_parent
 
 REDIAL_SECONDS = 10.0

@@ -4,8 +4,8 @@ import msgpack
 import pytest
 
 from p2p.contact import Contact, SignedContact, sign_contact
-from p2p.contact_entry import TTL_SECONDS, ContactValidator, expiration_of, key_of, next_sequence
-from p2p.hivemind_import import DHTID, DHTRecord, get_dht_time
+from p2p.discovery.contact_entry import TTL_SECONDS, ContactValidator, expiration_of, key_of, next_sequence
+from p2p.discovery.hivemind_import import DHTID, DHTRecord, get_dht_time
 from p2p.identity import Identity
 
 RUN, OTHER_RUN = "run", "other run"

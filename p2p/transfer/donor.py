@@ -23,7 +23,7 @@ from p2p.protocol.messages import (
 )
 from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import Desk, DeskLimits
-from p2p.state import VALUE_BYTES, StateStore
+from p2p.transfer.state import VALUE_BYTES, StateStore
 
 STALL_SECONDS = 120.0
 """An answer that the peer has not taken by then is given up."""

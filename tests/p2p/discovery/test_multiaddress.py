@@ -2,7 +2,7 @@
 
 import pytest
 
-from p2p.multiaddress import EXAMPLE, BadMultiaddr, parse_bootstrap_peers, tcp_multiaddress
+from p2p.discovery.multiaddress import EXAMPLE, BadMultiaddr, parse_bootstrap_peers, tcp_multiaddress
 
 ED25519 = "12D3KooWLo7JAHMezSYkSrMaL6ed3Yisi9jdS8MetXN6zsssAmbU"
 RSA = "QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC"

@@ -1,4 +1,4 @@
-"""One member of the DHT: hivemind's DHTNode over a running p2pd. Lives in the DHT process (p2p/dht_process.py)."""
+"""One member of the DHT: hivemind's DHTNode over a running p2pd. Lives in the DHT process (dht_process.py)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from p2p.contact_entry import MAX_CONTACTS, ContactValidator
-from p2p.hivemind_import import (
+from p2p.discovery.contact_entry import MAX_CONTACTS, ContactValidator
+from p2p.discovery.hivemind_import import (
     DHTID,
     P2P,
     ControlFailure,
@@ -19,8 +19,8 @@ from p2p.hivemind_import import (
     PeerID,
     ValidationError,
 )
-from p2p.multiaddress import BootstrapAddress
-from p2p.p2pd import CONTROL_MULTIADDRESS
+from p2p.discovery.multiaddress import BootstrapAddress
+from p2p.discovery.p2pd import CONTROL_MULTIADDRESS
 
 DIAL_SECONDS = 6.0
 _LINGER_SECONDS = 1.0

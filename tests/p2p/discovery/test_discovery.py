@@ -14,12 +14,12 @@ import pytest
 import uvloop
 
 from p2p.contact import Contact, SignedContact, sign_contact
-from p2p.contact_entry import ContactValidator, expiration_of, key_of, next_sequence
-from p2p.discovery import BootstrapUnreachable, Discovery, DiscoveryFailed, DiscoveryLost
+from p2p.discovery.contact_entry import ContactValidator, expiration_of, key_of, next_sequence
+from p2p.discovery.discovery import BootstrapUnreachable, Discovery, DiscoveryFailed, DiscoveryLost
+from p2p.discovery.multiaddress import BadMultiaddr
+from p2p.discovery.p2pd import DhtHostError, DhtPortInUse
 from p2p.identity import Identity, KeyFileMode
-from p2p.multiaddress import BadMultiaddr
-from p2p.p2pd import DhtHostError, DhtPortInUse
-from tests.p2p.test_dht_process import descendants
+from tests.p2p.discovery.test_dht_process import descendants
 
 RUN, OTHER_RUN = "run", "other run"
 DEADLINE_SECONDS = 30.0
@@ -134,7 +134,7 @@ def test_works_under_uvloop_started_within_its_loop(tmp_path: Path) -> None:
 async def test_a_restarted_bootstrap_peer_joins_two_dhts_into_one(
     start: Callable[..., Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p2p.dht_process.REDIAL_SECONDS", 0.3)
+    monkeypatch.setattr("p2p.discovery.dht_process.REDIAL_SECONDS", 0.3)
     port = unused_port()
     bootstrap = start(name="bootstrap", port=port)
     old = start([bootstrap.address])

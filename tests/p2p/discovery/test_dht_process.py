@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from p2p.dht_process import StateDirInUse
-from p2p.discovery import Discovery
-from p2p.p2pd import SOCKET_NAME
+from p2p.discovery.dht_process import StateDirInUse
+from p2p.discovery.discovery import Discovery
+from p2p.discovery.p2pd import SOCKET_NAME
 
 DEADLINE_SECONDS = 10.0
 HOLDER = """
 import sys
-from p2p.discovery import Discovery
+from p2p.discovery.discovery import Discovery
 discovery = Discovery.start([], "127.0.0.1", 0, sys.argv[1])
 print("ready", flush=True)
 sys.stdin.read()  # then end without a word to `discovery`
@@ -136,7 +136,7 @@ def test_a_dead_process_and_daemon_are_cleaned_up_by_close(tmp_path: Path) -> No
 
 def test_one_state_directory_serves_one_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     discovery = Discovery.start([], "127.0.0.1", 0, tmp_path)
-    monkeypatch.setattr("p2p.dht_process._LOCK_SECONDS", 0.0)
+    monkeypatch.setattr("p2p.discovery.dht_process._LOCK_SECONDS", 0.0)
     try:
         with pytest.raises(StateDirInUse, match=f"{tmp_path} is in use by another node"):
             Discovery.start([], "127.0.0.1", 0, tmp_path)

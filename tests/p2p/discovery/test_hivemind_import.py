@@ -13,7 +13,7 @@ ROOT = Path(p2p.__file__).parent.parent
 def test_hivemind_and_libp2p_live_in_one_process() -> None:
     script = """
 import libp2p.peer.pb.crypto_pb2
-from p2p.hivemind_import import P2PD_PATH, hivemind
+from p2p.discovery.hivemind_import import P2PD_PATH, hivemind
 from p2p.identity import Identity
 from hivemind.proto import crypto_pb2
 key = crypto_pb2.PrivateKey(key_type=crypto_pb2.KeyType.Ed25519, data=b"key")
@@ -35,4 +35,4 @@ def test_nothing_else_imports_hivemind() -> None:
         for path in (ROOT / package).rglob("*.py")
         if pattern.search(path.read_text())
     ]
-    assert importers == ["p2p/hivemind_import.py"]
+    assert importers == ["p2p/discovery/hivemind_import.py"]

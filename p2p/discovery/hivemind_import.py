@@ -13,7 +13,7 @@ from pathlib import Path
 
 from libp2p.crypto.pb import crypto_pb2
 
-assert "hivemind" not in sys.modules, "import hivemind through p2p.hivemind_import only"
+assert "hivemind" not in sys.modules, "import hivemind through p2p.discovery.hivemind_import only"
 sys.modules["hivemind.proto.crypto_pb2"] = crypto_pb2
 # hivemind installs its own stderr handler at import; nodes print their own lines
 os.environ.setdefault("HIVEMIND_LOGLEVEL", "ERROR")

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from p2p.contact import SignedContact
-from p2p.contact_entry import MAX_CONTACTS, expiration_of, key_of
-from p2p.dht_process import BootstrapUnreachable, DhtSettings, StateDirInUse, fork_dht_process
+from p2p.discovery.contact_entry import MAX_CONTACTS, expiration_of, key_of
+from p2p.discovery.dht_process import BootstrapUnreachable, DhtSettings, StateDirInUse, fork_dht_process
+from p2p.discovery.frame_link import FrameLink, new_unpacker
+from p2p.discovery.hivemind_import import get_dht_time
+from p2p.discovery.multiaddress import parse_bootstrap_peers
+from p2p.discovery.p2pd import SOCKET_NAME, DhtHostError, DhtPortInUse, Listen, P2pdFailed
 from p2p.errors import SwarmError
-from p2p.frame_link import FrameLink, new_unpacker
-from p2p.hivemind_import import get_dht_time
 from p2p.identity import Identity
-from p2p.multiaddress import parse_bootstrap_peers
-from p2p.p2pd import SOCKET_NAME, DhtHostError, DhtPortInUse, Listen, P2pdFailed
 from p2p.protocol.model import BadMessage
 
 ANNOUNCE_SECONDS = 20.0

@@ -13,7 +13,6 @@ from typing import TypeVar
 
 from ops.codec import BadCodes, Encoded
 from ops.digest import SIZE, root
-from p2p.donor import Carrier
 from p2p.protocol.chain import InvalidRecord, RecordChain, Verify, check_signatures, state_root_after
 from p2p.protocol.chain_sync import ChainSync, knows
 from p2p.protocol.donors import Request
@@ -21,7 +20,8 @@ from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Source, Target, cho
 from p2p.protocol.messages import Chunk, GetRecords, Manifest, MeanSlice, NotAvailable, Records, SignedRecord
 from p2p.protocol.model import BadMessage
 from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Sizes
-from p2p.state import VALUE_BYTES, StateStore, chunk_digest, part_digests
+from p2p.transfer.donor import Carrier
+from p2p.transfer.state import VALUE_BYTES, StateStore, chunk_digest, part_digests
 
 TICK_SECONDS = 0.5
 """How often sources are looked at when nothing else happens."""

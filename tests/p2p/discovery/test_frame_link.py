@@ -4,7 +4,7 @@ import asyncio
 import socket
 from typing import Any
 
-from p2p.frame_link import FrameLink, new_unpacker, pack
+from p2p.discovery.frame_link import FrameLink, new_unpacker, pack
 
 
 async def test_frames_pass_whole_however_they_are_cut_and_the_end_is_told() -> None:

@@ -11,7 +11,7 @@ from functools import lru_cache
 import msgpack
 
 from p2p.contact import MAX_CONTACT_BYTES, SignedContact
-from p2p.hivemind_import import DHTID, DHTRecord, RecordValidatorBase, get_dht_time
+from p2p.discovery.hivemind_import import DHTID, DHTRecord, RecordValidatorBase, get_dht_time
 from p2p.protocol.model import BadMessage, unpack
 
 TTL_SECONDS = 60.0

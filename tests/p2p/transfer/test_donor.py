@@ -12,7 +12,6 @@ import pytest
 
 from ops.codec import Encoded, get_codec
 from p2p.chain_file import ChainFile
-from p2p.donor import Donor, Question
 from p2p.protocol.chain import MemoryChain
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import (
@@ -29,6 +28,7 @@ from p2p.protocol.messages import (
 )
 from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
+from p2p.transfer.donor import Donor, Question
 from swarm.outer_state import OuterState
 from tests.p2p.protocol.records import FINGERPRINT, history, peer
 

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from p2p.donor import Carrier, Donor
-from p2p.fetch import Fetch, FetchResult, Sources
 from p2p.protocol.chain import RecordChain, Verify
 from p2p.protocol.messages import (
     Chunk,
@@ -22,7 +20,9 @@ from p2p.protocol.messages import (
 )
 from p2p.protocol.serving import DeskLimits
 from p2p.protocol.transfer import Sizes
-from p2p.state import StateStore
+from p2p.transfer.donor import Carrier, Donor
+from p2p.transfer.fetch import Fetch, FetchResult, Sources
+from p2p.transfer.state import StateStore
 
 TransferMessage = GetRecords | GetManifest | GetChunk | GetMean | Records | Manifest | Chunk | MeanSlice | NotAvailable
 """The messages that belong here: `isinstance(message, TransferMessage)`."""
