@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -153,8 +154,19 @@ async def _announced(
 
 
 def _hosts(discovery: Discovery) -> list[str]:
-    """The addresses that the DHT daemon found this machine to have; the data plane listens on the same."""
-    return list(dict.fromkeys(address.host for address in parse_bootstrap_peers(discovery.addresses())))
+    """The addresses that the DHT daemon found this machine to have; the data plane listens on the same.
+
+    Loopback only where there is no other: elsewhere it would lead a peer to itself.
+    """
+    hosts = list(dict.fromkeys(address.host for address in parse_bootstrap_peers(discovery.addresses())))
+    return [host for host in hosts if not _is_loopback(host)] or hosts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class _Listener:
