@@ -214,8 +214,9 @@ class Node:
     # --- evaluate, in the time in which others train or reduce ---
 
     async def _evaluate(self, round: int) -> None:
-        loss = await self._in_trainer_thread(self.trainer.evaluate)
-        self._log.write(events.Evaluated(round=round, held_out_loss=loss))
+        loss = await self._in_trainer_thread(self.trainer.evaluate, lambda: self._stopping)
+        if not math.isnan(loss):
+            self._log.write(events.Evaluated(round=round, held_out_loss=loss))
 
     async def _evaluate_end(self) -> None:
         """The parameters that a run ends with have no next round in which to be evaluated."""

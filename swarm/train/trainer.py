@@ -146,14 +146,17 @@ class InnerTrainer:
         seconds = time.perf_counter() - began
         return TrainResult(mean, tokens, drawn, len(losses), seconds, skipped, self._finite())
 
-    def evaluate(self) -> float:
-        """Held-out loss in nats per token (bytes), over a fixed set of windows."""
+    def evaluate(self, should_stop: Callable[[], bool] = lambda: False) -> float:
+        """Held-out loss in nats per token (bytes), over a fixed set of windows; NaN if it was stopped on the way."""
         self._settle_in_thread()
         inputs_BL, targets_BL = self._held_out
         total = 0.0
         with torch.no_grad():
             batch = max(1, _EVALUATION_BATCH_TOKENS // self.inner.sequence_length)
             for start in range(0, len(inputs_BL), batch):
+                if should_stop():
+                    total = math.nan
+                    break
                 rows = slice(start, start + batch)
                 total += float(self._loss(inputs_BL[rows], targets_BL[rows])) * len(inputs_BL[rows])
         for module in (*self.model.layers, self.model):

@@ -133,6 +133,13 @@ def test_evaluation_follows_loaded_parameters(group: LocalGroup) -> None:
     assert made.evaluate() == first
 
 
+def test_an_evaluation_can_be_stopped_and_leaves_nothing_behind(group: LocalGroup) -> None:
+    made = trainer(group)
+    whole = made.evaluate()
+    assert math.isnan(made.evaluate(lambda: True))
+    assert made.evaluate() == whole
+
+
 def test_moments_persist_over_rounds(group: LocalGroup) -> None:
     """Loading the very parameters that were stored, as a round of one member does, must not disturb the inner steps."""
     straight, in_rounds = trainer(group), trainer(group)
