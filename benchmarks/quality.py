@@ -80,10 +80,11 @@ def compare_codecs(seeds: Sequence[int], rounds: int, jobs: int, say: Say) -> bo
     run = RunConfig(inner_steps=CODEC_INNER_STEPS)
     tokens = NODES * rounds * run.inner_steps * run.batch_size * run.sequence_length
     say(
-        f"model {run.model}, {NODES} nodes, {rounds} rounds of {run.inner_steps} inner steps, batch {run.batch_size} x "
+        f"model {run.model}, {NODES} nodes, {rounds} rounds of {run.inner_steps} inner steps, "
+        f"batch {run.batch_size} x {run.sequence_length}, inner lr {run.inner_lr}, "
+        f"outer lr {run.outer_lr}, momentum {run.outer_momentum}\n"
+        f"{tokens} tokens an arm; held-out loss in nats per byte\n\n"
     )
-    say(f"{run.sequence_length}, inner lr {run.inner_lr}, outer lr {run.outer_lr}, momentum {run.outer_momentum}:")
-    say(f"{tokens} tokens an arm; held-out loss in nats per byte\n\n")
     losses: dict[str, list[float]] = {}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         runs = [run.model_copy(update={"seed": seed}) for seed in seeds]
