@@ -73,7 +73,7 @@ class Ours:
         from p2p.channel.mesh import Mesh
         from p2p.contact import Contact
         from p2p.identity import Identity
-        from p2p.reduce import Reducer
+        from p2p.reduce.reducer import Reducer
 
         self._codec = get_codec("int8")
         self._x_P = np.empty(count, np.float32)

@@ -38,7 +38,7 @@ from p2p.protocol.messages import (
 from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.round import RoundCore
-from p2p.reduce import Reducer, Source
+from p2p.reduce.reducer import Reducer, Source
 from p2p.transfer.fetch import FetchResult
 from p2p.transfer.state import StateDigests, StateStore
 from p2p.transfer.transfer import Transfer, TransferMessage, TransferPayload

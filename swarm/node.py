@@ -27,7 +27,7 @@ from p2p.identity import Identity
 from p2p.member import Committed, Member
 from p2p.protocol import ledger
 from p2p.protocol.model import Range
-from p2p.reduce import Source
+from p2p.reduce.reducer import Source
 from swarm import events
 from swarm.config import Config
 from swarm.events import EventLog

@@ -24,7 +24,7 @@ from p2p.discovery.multiaddress import parse_bootstrap_peers
 from p2p.identity import Identity, verify
 from p2p.member import Member
 from p2p.protocol.plan import Rules
-from p2p.reduce import Reducer
+from p2p.reduce.reducer import Reducer
 from p2p.transfer.transfer import Transfer
 from swarm import events
 from swarm.config import Config, run_fields, run_fingerprint

@@ -2,7 +2,7 @@
 
 Each contributor sends the codes of a piece to the piece's owner (a part); the owner, when it has the piece from all
 contributors, reduces it and sends the result (its mean) to everybody. Nothing waits for a whole span. This class does
-the book-keeping and checks what strangers send; bytes, kernels and sockets are the shell's (p2p/attempt.py):
+the book-keeping and checks what strangers send; bytes, kernels and sockets are the shell's (p2p/reduce/attempt.py):
 
     event of the shell                 what to look at afterwards
     ------------------------------     -------------------------------------------------

@@ -20,7 +20,7 @@ from p2p.member import Committed, Member, Missed
 from p2p.protocol import ledger
 from p2p.protocol.chain import MemoryChain
 from p2p.protocol.plan import Rules
-from p2p.reduce import Reducer
+from p2p.reduce.reducer import Reducer
 from p2p.transfer.transfer import Transfer
 from swarm.outer_state import OuterState
 

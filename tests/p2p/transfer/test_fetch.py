@@ -23,8 +23,8 @@ from p2p.protocol.messages import (
 from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
 from p2p.transfer.fetch import FetchResult, sizes_of
-from tests.p2p.network import CHUNKS, COUNT, Network, Node, Swarm
 from tests.p2p.protocol.records import history, peer
+from tests.p2p.transfer.network import CHUNKS, COUNT, Network, Node, Swarm
 
 pytestmark = pytest.mark.timeout(30)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from p2p.protocol.messages import Go, Mean, Message, Part, decode, encode
 from p2p.protocol.model import BadMessage
-from p2p.reduce import Reducer
+from p2p.reduce.reducer import Reducer
 
 DEADLINE_S = 20.0
 
@@ -61,7 +61,7 @@ class Network:
 
 
 class MemoryCarrier:
-    """A p2p.attempt.Carrier."""
+    """A p2p.reduce.attempt.Carrier."""
 
     def __init__(self, network: Network, me: str) -> None:
         self.network = network

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from ops.codec import CODECS, Encoded, NonFinite
-from p2p.contribution import CHUNK_VALUES, Contribution
-from tests.p2p.memory_carrier import until
+from p2p.reduce.contribution import CHUNK_VALUES, Contribution
+from tests.p2p.reduce.memory_carrier import until
 
 COUNT = 3 * CHUNK_VALUES + 5
 

@@ -16,7 +16,7 @@ from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
 from p2p.identity import Identity
 from p2p.protocol.messages import Go, Mean, Message, Part, Record
-from p2p.reduce import Reducer, ReduceResult
+from p2p.reduce.reducer import Reducer, ReduceResult
 from tests.p2p.protocol.drafts import draft_of
 
 FINGERPRINT = bytes(32)

@@ -17,12 +17,12 @@ import numpy as np
 from blake3 import blake3
 
 from ops.codec import BadCodes, Encoded
-from p2p.contribution import Contribution
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.messages import Go, Mean, Message, Part
 from p2p.protocol.model import BadMessage
 from p2p.protocol.pieces import Piece
-from p2p.recycler import Recycler
+from p2p.reduce.contribution import Contribution
+from p2p.reduce.recycler import Recycler
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from ops.codec import Codec, Encoded
-from p2p.attempt import Attempt, Carrier, span_digest
-from p2p.contribution import Contribution, Source
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.messages import Ballot, Go, Mean, Part, Record
 from p2p.protocol.model import BadMessage
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize
-from p2p.recycler import Recycler
+from p2p.reduce.attempt import Attempt, Carrier, span_digest
+from p2p.reduce.contribution import Contribution, Source
+from p2p.reduce.recycler import Recycler
 
 __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "span_digest"]
 

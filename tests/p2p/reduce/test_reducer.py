@@ -16,10 +16,10 @@ from ops.jit import Floats
 from p2p.protocol.messages import Ballot, Go, Mean, Message, Part, Record
 from p2p.protocol.model import BadMessage
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize
-from p2p.reduce import Reducer, ReduceResult, Source, span_digest
-from tests.p2p.memory_carrier import DEADLINE_S, Network, settle, until
+from p2p.reduce.reducer import Reducer, ReduceResult, Source, span_digest
 from tests.p2p.protocol.drafts import draft_of
 from tests.p2p.protocol.records import peer
+from tests.p2p.reduce.memory_carrier import DEADLINE_S, Network, settle, until
 
 POOL = ThreadPoolExecutor(2)
 

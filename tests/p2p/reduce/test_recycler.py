@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ops.codec import CODECS, Encoded
-from p2p.recycler import Recycler
+from p2p.reduce.recycler import Recycler
 
 COUNT = 100_000
 

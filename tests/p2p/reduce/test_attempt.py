@@ -1,4 +1,4 @@
-"""What an attempt does by itself; tests/p2p/test_reduce.py has the rest."""
+"""What an attempt does by itself; tests/p2p/reduce/test_reducer.py has the rest."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from blake3 import blake3
 
 from ops.codec import CODECS, Encoded
-from p2p.attempt import Attempt, span_digest
-from p2p.contribution import Contribution
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.messages import Go, Message
-from p2p.recycler import Recycler
-from tests.p2p.memory_carrier import settle, until
+from p2p.reduce.attempt import Attempt, span_digest
+from p2p.reduce.contribution import Contribution
+from p2p.reduce.recycler import Recycler
 from tests.p2p.protocol.drafts import draft_of
 from tests.p2p.protocol.records import peer
+from tests.p2p.reduce.memory_carrier import settle, until
 
 INT8 = CODECS["int8"]
 COUNT = 100_000
