@@ -359,6 +359,6 @@ class Member:
         return result
 
     def _sources(self) -> list[StateSource]:
-        return [
-            StateSource(peer, s.height, s.head, s.state_root) for peer, s in self._statuses().items() if s.state_root
-        ]
+        """Live peers that hold a newer state than ours; those of a lighter lineage are not among them."""
+        statuses = self._statuses()
+        return [StateSource(p, statuses[p].height, statuses[p].head, statuses[p].state_root) for p in self._donors()]

@@ -198,19 +198,19 @@ class RoundCore:
         if now - self._ahead_since < ASK_SECONDS or now - self._asked_at < ASK_SECONDS:
             return []
         self._asked_at = now
-        best = max(ahead, key=lambda peer: self.board.statuses[peer].height)
-        if self.board.statuses[best].height > head.height + 1 or self.board.statuses[best].height == head.height:
+        best = max(ahead, key=lambda peer: (self.board.statuses[peer].tokens_total, self.board.statuses[peer].height))
+        if self.board.statuses[best].height != head.height + 1:
             return self._fall_behind("the swarm is rounds ahead, or on a heavier lineage")
         return [Send(best, GetRecords(start=head.height + 1, limit=1))]
 
     def is_ahead(self, status: Status) -> bool:
-        """Whether its sender is further than we are, or on a heavier lineage of the same height."""
+        """Whether its sender is further than we are: more tokens committed, then more rounds, then the smaller hash.
+
+        So of two lineages that grew apart in a partition, all members choose the same one.
+        """
         head = self.board.head
-        if status.head == head.hash:
-            return False
-        if status.height > head.height:
-            return True
-        return status.height == head.height and (-status.tokens_total, status.head) < (-head.tokens_total, head.hash)
+        theirs, ours = (status.tokens_total, status.height), (head.tokens_total, head.height)
+        return theirs > ours or (theirs == ours and status.head < head.hash)
 
     def forget_gone(self, now: float) -> tuple[str, ...]:
         """Peers that have long been gone take up no more room; returns them. They may come back as new ones."""

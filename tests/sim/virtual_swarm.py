@@ -75,6 +75,7 @@ class VirtualSwarm:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._arrival: dict[tuple[str, str], float] = {}
+        self._cuts: set[tuple[str, str]] = set()
         for _ in range(nodes):
             self.add()
 
@@ -109,6 +110,21 @@ class VirtualSwarm:
     def freeze(self, node: Node) -> None:
         """SIGSTOP: silence, with open links."""
         node.frozen = True
+
+    def cut(self, one: list[Node], other: list[Node]) -> None:
+        """A partition: no message passes between the two sides, and redials fail."""
+        for a, b in itertools.product(one, other):
+            self._cuts |= {(a.peer, b.peer), (b.peer, a.peer)}
+            for here, there in ((a, b), (b, a)):
+                self._do(here, lambda here=here, there=there: here.core.on_link_down(there.peer, self.now))
+                self._do(here, lambda here=here, there=there: here.core.on_unreachable(there.peer, self.now))
+
+    def heal(self) -> None:
+        """All cut links come up again."""
+        pairs, self._cuts = self._cuts, set()
+        nodes = {node.peer: node for node in self.nodes}
+        for a, b in sorted(pairs):
+            self._do(nodes[a], lambda a=a, b=b: nodes[a].core.on_link_up(b, self.now))
 
     def leave(self, node: Node) -> None:
         node.leaving = True
@@ -194,6 +210,8 @@ class VirtualSwarm:
     def _deliver(self, sender: Node, receiver: Node, action: Callable[[], None]) -> None:
         """In order on each link, after a random latency; what a sender sent before it died still arrives."""
         pair = (sender.peer, receiver.peer)
+        if pair in self._cuts:
+            return
         when = max(self.now + self.random.uniform(0.001, 0.05), self._arrival.get(pair, 0.0))
         self._arrival[pair] = when
         self.at(when - self.now, action)
@@ -236,7 +254,8 @@ class VirtualSwarm:
         self._later(node, 0.5, lambda: self._fetched(node))
 
     def _fetched(self, node: Node) -> None:
-        donors = [other for other in self.live() if other is not node and other.core._holds_state]
+        others = (other for other in self.live() if other is not node and (other.peer, node.peer) not in self._cuts)
+        donors = [other for other in others if other.core._holds_state]
         if not donors:
             self._sync(node)
             return

@@ -139,3 +139,24 @@ def test_a_dead_peer_is_forgotten_after_a_while() -> None:
     assert victim.peer not in survivor.board.statuses
     swarm.run_rounds(survivor.board.head.height + 1)
     swarm.check()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_halves_of_a_partition_go_on_and_the_heavier_one_wins_when_they_meet(seed: int) -> None:
+    swarm = founded(5, seed)
+    many, few = swarm.nodes[:3], swarm.nodes[3:]
+    swarm.cut(many, few)
+    start = many[0].core.board.head.height
+    swarm.run(lambda: all(node.core.board.head.height >= start + 4 for node in swarm.nodes), limit=60)
+    assert len(many[0].history[-1].members) == 3
+    assert len(few[0].history[-1].members) == 2
+    heavier = many[0].history[start + 2]
+    swarm.heal()
+
+    def united() -> bool:
+        heads = {node.core.board.head.hash for node in swarm.nodes}
+        return len(heads) == 1 and len(few[0].history[-1].members) == 5
+
+    swarm.run(united, limit=60)
+    swarm.check()
+    assert few[0].history[start + 2] == heavier
