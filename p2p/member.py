@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from ops.codec import Encoded
@@ -46,6 +47,8 @@ from p2p.transfer.transfer import Transfer, TransferMessage, TransferPayload
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
+VERIFIED = 4096
+"""Signatures whose check is remembered: a coordinator looks at every vote again whenever one more comes in."""
 LOOK_SECONDS = 1.0
 """How often a node without state looks whether somebody has it."""
 FINISH_SECONDS = 6.0
@@ -111,7 +114,7 @@ class Member:
             self.me,
             rules,
             lambda digest: identity.sign(SIGNATURE_DOMAIN, digest),
-            lambda peer, digest, signature: verify(peer, SIGNATURE_DOMAIN, digest, signature),
+            lru_cache(VERIFIED)(lambda peer, digest, signature: verify(peer, SIGNATURE_DOMAIN, digest, signature)),
             self._loop.time(),
         )
         self._outcome: asyncio.Future[Outcome] | None = None
@@ -145,10 +148,6 @@ class Member:
         """Our rank in the view of the round in progress."""
         view = self.head.view
         return view.index(self.me) if self.me in view else None
-
-    def ready_peers(self) -> int:
-        """How many nodes, we included, are ready for the round in progress."""
-        return len(self._core.board.ready(self._loop.time()))
 
     async def sync(self, may_found: bool) -> FetchResult | None:
         """Return when we hold the newest state: fetched from donors, or the genesis (then None).

@@ -239,8 +239,9 @@ class RoundCore:
     def _drive(self, now: float) -> list[Effect]:
         if not self._holds_state or self._leaving:
             return []
-        if self.participant.voted is not None:
-            self.coordinator.reports[record_hash(self.participant.voted)] = self.participant.voted
+        vote, voted = self.participant.vote, self.participant.voted
+        if vote is not None and voted is not None:
+            self.coordinator.reports[vote.record_hash] = voted
         if self.board.coordinator(now) != self.me:
             self.coordinator.ballot = self.coordinator.plan = None
             return []
