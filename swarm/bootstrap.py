@@ -29,8 +29,6 @@ def serve(node: NodeConfig, state_dir: Path) -> None:
         on_event=_log,
     )
     try:
-        sys.stdout.write("".join(f"{address}\n" for address in discovery.addresses()))
-        sys.stdout.flush()
         uvloop.run(_until_told(discovery))
     finally:
         discovery.close()
@@ -41,6 +39,8 @@ async def _until_told(discovery: Discovery) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
+    sys.stdout.write("".join(f"{address}\n" for address in discovery.addresses()))
+    sys.stdout.flush()  # whoever reads them may stop us from now on
     serving, waiting = asyncio.create_task(discovery.serve()), asyncio.create_task(told.wait())
     await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
     waiting.cancel()
