@@ -160,7 +160,7 @@ class Member:
         while True:
             if self._donors():
                 return await self._fetch()
-            if self.head.record is not None or may_found or self._founders():
+            if (self.head.record is not None and not self._anybody_ahead()) or may_found or self._founders():
                 self._chain.truncate(self.head.height)  # records of a former life, whose state is gone
                 state = await self._store.digests()
                 self._run(self._core.on_synced(self.head, state.root, self._loop.time()))
@@ -342,6 +342,10 @@ class Member:
     def _donors(self) -> list[str]:
         """Live peers whose state is newer than ours."""
         return [peer for peer, s in self._statuses().items() if s.state_root and self._core.is_ahead(s)]
+
+    def _anybody_ahead(self) -> bool:
+        """Whether a live peer has committed more than we have, even if it cannot give its state yet."""
+        return any(self._core.is_ahead(status) for status in self._statuses().values())
 
     def _founders(self) -> bool:
         return any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())

@@ -36,7 +36,7 @@ class Board:
         self.statuses[peer] = status
         if peer == self.me:
             return True
-        self.liveness.heard(peer, status.silent, now)
+        self.liveness.heard(peer, status.hears, now)
         if status.phase == "leaving":
             self.liveness.left(peer, now)
         return True

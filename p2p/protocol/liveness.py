@@ -1,19 +1,28 @@
 """Who is alive: links, ages of last words, and what the others say. Pure; time comes in as `now` in seconds.
 
 A peer is *suspect* when its link is lost and a redial failed, or when it was silent for `silence` seconds. It is *dead*
-when it is suspect here and no live peer has said since that it still hears it. Ages are differences on one clock; no
-clock reading of another machine is ever compared with ours.
+when it is suspect here and no live peer says since then that it hears it. Only a plain "I hear it" counts: whoever never
+had a link to the suspect, a newcomer say, knows nothing of it. Ages are differences on one clock; no clock reading of
+another machine is ever compared with ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from zlib import crc32
 
 HEARTBEAT_SECONDS = 2.0
 SILENCE_SECONDS = 6.0
 WITNESS_SECONDS = 3.0
 """How long a suspect's fate waits for the word of a peer who has not spoken since the suspicion began."""
+
+
+@lru_cache(4096)
+def tag(peer: str) -> int:
+    """Four bytes that stand for a peer in heartbeats."""
+    return crc32(peer.encode())
 
 
 @dataclass(slots=True)
@@ -23,7 +32,7 @@ class _Peer:
     unreachable_since: float | None = None
     left: bool = False
     reported: float = 0.0
-    silent: Mapping[str, float] = field(default_factory=dict)
+    hears: frozenset[int] = frozenset()
 
 
 class Liveness:
@@ -49,11 +58,11 @@ class Liveness:
         if entry is not None and not entry.linked and entry.unreachable_since is None:
             entry.unreachable_since = now
 
-    def heard(self, peer: str, silent: Iterable[tuple[str, float]], now: float) -> None:
-        """A heartbeat of `peer` came, with its list of peers that it misses."""
+    def heard(self, peer: str, hears: Iterable[int], now: float) -> None:
+        """A heartbeat of `peer` came, with the tags of the peers that it hears."""
         entry = self._peers.setdefault(peer, _Peer(heard=now))
         entry.heard = entry.reported = now
-        entry.silent = dict(silent)
+        entry.hears = frozenset(hears)
 
     def left(self, peer: str, now: float) -> None:
         """`peer` said that it leaves: dead by its own word."""
@@ -90,10 +99,20 @@ class Liveness:
             return False
         if entry.reported < since:
             return entry.linked and now - since < WITNESS_SECONDS
-        return peer not in entry.silent
+        return tag(peer) in entry.hears
+
+    def hears(self, now: float) -> tuple[int, ...]:
+        """Tags of the peers that we hear: what our heartbeat tells the others."""
+        return tuple(
+            sorted(
+                tag(peer)
+                for peer, entry in self._peers.items()
+                if entry.linked and not entry.left and now - entry.heard <= self.silence / 2
+            )
+        )
 
     def silent(self, now: float) -> tuple[tuple[str, float], ...]:
-        """Peers that we miss, with the age of their last word: what our heartbeat tells the others."""
+        """Peers that we miss, with the age of their last word: for people to see."""
         return tuple(
             (peer, max(0.0, now - entry.heard))
             for peer, entry in sorted(self._peers.items())

@@ -158,6 +158,8 @@ class Status(Message):
     promised: Ballot | None
     ready: Ready | None
     vote: Vote | None
+    hears: Annotated[tuple[Annotated[int, Field(ge=0, lt=1 << 32)], ...], Field(max_length=MAX_MEMBERS)]
+    """Tags (p2p.protocol.liveness) of the peers that the sender hears."""
     silent: Annotated[tuple[tuple[PeerId, float], ...], Field(max_length=MAX_MEMBERS)]
     """Peers the sender has not heard from of late, and for how many seconds (an age, never a clock reading)."""
     waiting_on: Annotated[tuple[PeerId, ...], Field(max_length=MAX_MEMBERS)]

@@ -263,6 +263,7 @@ class RoundCore:
             promised=part.promised,
             ready=part.ready,
             vote=part.vote,
+            hears=self.board.liveness.hears(now),
             silent=self.board.liveness.silent(now),
             waiting_on=self._waiting_on,
         )
@@ -283,8 +284,8 @@ class RoundCore:
 
     def _heartbeat(self, now: float) -> list[Effect]:
         part = self.participant
-        missed = tuple(peer for peer, _ in self.board.liveness.silent(now))
-        said = (self.board.head.hash, self._state_root, self._phase(), part.promised, part.ready, part.vote, missed)
+        hears = self.board.liveness.hears(now)
+        said = (self.board.head.hash, self._state_root, self._phase(), part.promised, part.ready, part.vote, hears)
         if said == self._sent and now - self._sent_at < HEARTBEAT_SECONDS:
             return []
         self._sent, self._sent_at = said, now

@@ -29,6 +29,7 @@ def status(height: int) -> Status:
         promised=None,
         ready=None,
         vote=None,
+        hears=(),
         silent=(),
         waiting_on=(),
     )

@@ -42,6 +42,7 @@ STATUS = Status(
     promised=None,
     ready=None,
     vote=None,
+    hears=(7, 1 << 31),
     silent=((OTHER, 4.25),),
     waiting_on=(),
 )

@@ -15,6 +15,7 @@ from p2p.protocol.coordinator import (
     Coordinator,
 )
 from p2p.protocol.effects import Effect, Note, Send
+from p2p.protocol.liveness import tag
 from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Ready, Record, Status, Vote, Voted
 from p2p.protocol.plan import Head, draft
 from tests.sim.virtual_swarm import RULES, peer_name, sign, verify
@@ -66,6 +67,7 @@ class Scene:
             "promised": None,
             "ready": None,
             "vote": None,
+            "hears": tuple(tag(other) for other in (A, B, C)),
             "silent": (),
             "waiting_on": (),
         }

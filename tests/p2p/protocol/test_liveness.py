@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from p2p.protocol.liveness import SILENCE_SECONDS, WITNESS_SECONDS, Liveness
+from p2p.protocol.liveness import SILENCE_SECONDS, WITNESS_SECONDS, Liveness, tag
+
+BOTH = [tag("b"), tag("c")]
 
 
 def trio(now: float = 0.0) -> Liveness:
@@ -10,7 +12,7 @@ def trio(now: float = 0.0) -> Liveness:
     liveness = Liveness("a")
     for peer in "bc":
         liveness.linked(peer, now)
-        liveness.heard(peer, (), now)
+        liveness.heard(peer, BOTH, now)
     return liveness
 
 
@@ -33,7 +35,7 @@ def test_lost_link_and_refused_redial_is_death_once_the_others_agree() -> None:
     liveness.unlinked("b")
     liveness.unreachable("b", 1.1)
     assert liveness.alive("b", 1.2), "c has not spoken since the suspicion began"
-    liveness.heard("c", [("b", 0.1)], 1.3)
+    liveness.heard("c", [], 1.3)
     assert not liveness.alive("b", 1.3)
 
 
@@ -41,7 +43,7 @@ def test_a_peer_that_others_still_hear_is_alive_for_us_too() -> None:
     liveness = trio()
     liveness.unlinked("b")
     liveness.unreachable("b", 1.1)
-    liveness.heard("c", (), 5.0)
+    liveness.heard("c", BOTH, 5.0)
     assert liveness.alive("b", 5.0)
 
 
@@ -57,9 +59,27 @@ def test_silence_is_death_and_is_told_to_others_before() -> None:
     half, whole = SILENCE_SECONDS / 2 + 0.1, SILENCE_SECONDS + 0.1
     assert liveness.silent(half) == (("b", half), ("c", half))
     assert liveness.alive("b", half)
-    liveness.heard("c", [("b", whole)], whole)
+    liveness.heard("c", [], whole)
     assert not liveness.alive("b", whole)
     assert liveness.alive("c", whole)
+
+
+def test_who_never_had_a_link_to_a_suspect_does_not_vouch_for_it() -> None:
+    liveness = trio()
+    liveness.unlinked("b")
+    liveness.unreachable("b", 1.0)
+    liveness.linked("newcomer", 2.0)
+    liveness.heard("c", [], 2.0)
+    liveness.heard("newcomer", [tag("c")], 2.1)
+    assert not liveness.alive("b", 2.1)
+
+
+def test_we_hear_those_with_a_link_who_spoke_of_late() -> None:
+    liveness = trio()
+    assert liveness.hears(1.0) == tuple(sorted(BOTH))
+    liveness.unlinked("b")
+    assert liveness.hears(1.0) == (tag("c"),)
+    assert liveness.hears(SILENCE_SECONDS) == ()
 
 
 def test_leaving_is_death_by_ones_own_word_and_a_new_link_is_a_new_life() -> None:

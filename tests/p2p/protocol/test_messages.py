@@ -41,6 +41,7 @@ STATUS = Status(
     promised=BALLOT,
     ready=Ready(round=3, tokens=80, used=((0, 4), (9, 12))),
     vote=Vote(ballot=BALLOT, record_hash=b"v" * 32, signature=b"s" * 64),
+    hears=(7, 1 << 31),
     silent=((peer_name(1), 3.5),),
     waiting_on=(peer_name(2),),
 )
@@ -85,7 +86,7 @@ def corrupted(**fields: object) -> bytes:
         (bytes(msgpack.packb({"kind": "status"})), "not an array"),
         (bytes(msgpack.packb([])), "not an array"),
         (bytes(msgpack.packb([3])), "not an array"),
-        (bytes(msgpack.packb(["status"])), "expected 13 fields"),
+        (bytes(msgpack.packb(["status"])), "expected 14 fields"),
         (bytes(msgpack.packb(["no-such-kind"])), "unknown kind"),
         (corrupted(height="2"), "Status.height"),
         (corrupted(height=-2), "Status.height"),

@@ -115,6 +115,17 @@ def test_a_frozen_member_is_dropped_after_its_silence(victim: int) -> None:
         assert strike_at(founded(3), number, "freeze", (victim,)) < 15
 
 
+def test_a_newcomer_that_never_met_the_dead_does_not_keep_them_alive() -> None:
+    swarm = founded(3)
+    height = swarm.nodes[0].core.board.head.height
+    swarm.kill(swarm.nodes[2])
+    newcomer = swarm.add(founding=False)
+    began = swarm.now
+    swarm.run(lambda: newcomer.core.board.head.height > height + 1, limit=60)
+    assert swarm.now - began < 15
+    swarm.check()
+
+
 def test_a_woken_member_catches_up() -> None:
     swarm = founded(3)
     sleeper = swarm.nodes[2]
