@@ -28,12 +28,11 @@ from p2p.reduce.reducer import Reducer
 from p2p.transfer.transfer import Transfer
 from swarm import events
 from swarm.config import Config, run_fields, run_fingerprint
-from swarm.data.embedded import load_embedded
 from swarm.events import EventLog
-from swarm.model.sizes import SIZES
 from swarm.outer_state import OuterState
+from swarm.train.build import build_trainer
 from swarm.train.group import LocalGroup
-from swarm.train.trainer import InnerConfig, InnerTrainer
+from swarm.train.trainer import InnerTrainer
 
 
 @dataclass(frozen=True)
@@ -90,18 +89,8 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
 
 
 def _open_trainer(config: Config) -> tuple[InnerTrainer, LocalGroup]:
-    run = config.run
-    inner = InnerConfig(
-        sequence_length=run.sequence_length,
-        batch_size=run.batch_size,
-        learning_rate=run.inner_lr,
-        warmup_steps=run.warmup_steps,
-        weight_decay=run.weight_decay,
-        grad_clip=run.grad_clip,
-    )
     group = LocalGroup(config.node.device)
-    threads = config.node.threads or _cores()
-    return InnerTrainer(SIZES[run.model], inner, load_embedded(), group, data_seed=run.seed, threads=threads), group
+    return build_trainer(config.run, group, config.node.threads or _cores()), group
 
 
 def _cores() -> int:
