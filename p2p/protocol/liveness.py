@@ -2,8 +2,8 @@
 
 A peer is *suspect* when its link is lost and a redial failed, or when it was silent for `silence` seconds. It is *dead*
 when it is suspect here and no live peer says since then that it hears it. Only a plain "I hear it" counts: whoever
-never had a link to the suspect, a newcomer say, knows nothing of it. Ages are differences on one clock; no clock reading
-of another machine is ever compared with ours.
+never had a link to the suspect, a newcomer say, knows nothing of it. Ages are differences on one clock;
+no clock reading of another machine is ever compared with ours.
 """
 
 from __future__ import annotations
