@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from p2p.channel.certificate import ALPN, BadCertificate, peer_id_of
@@ -23,7 +24,7 @@ class HandshakeBroken(ConnectionError):
     """The connection ended before the handshake did."""
 
 
-class Greeting:
+class Greeting(ABC):
     """ConnectionSink until the handshake is over. `done`: the outcome, or Refusal or HandshakeBroken."""
 
     def __init__(self, terms: Terms, on_established: OnEstablished) -> None:
@@ -36,9 +37,9 @@ class Greeting:
         """Set when the handshake has succeeded: the connection is no longer ours then."""
         self.done: asyncio.Future[Established] = asyncio.get_running_loop().create_future()
 
+    @abstractmethod
     def _begin(self, connection: Connection) -> Handshake:
         """Check what TLS has shown and make the handshake. Raises Refusal, BadCertificate."""
-        raise NotImplementedError
 
     def connected(self, connection: Connection) -> None:
         self._connection = connection

@@ -14,6 +14,7 @@ send Refused instead of its next message.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -75,7 +76,7 @@ class Terms:
     """Asked when we are the one who decides, and nothing else is wrong."""
 
 
-class Handshake:
+class Handshake(ABC):
     """What both sides share; feed each message to `receive` until `outcome` is set or Refusal/BadMessage is raised."""
 
     outcome: Established | None = None
@@ -100,8 +101,9 @@ class Handshake:
             raise Refusal(message.code, f"refused by the peer: {message.reason}", None, self._peer)
         return self._step(message)
 
+    @abstractmethod
     def _step(self, message: Message) -> list[Message]:
-        raise NotImplementedError
+        """Take the expected message; return what to answer. Raises Refusal."""
 
     def _check(self, mine: Hello, theirs: Hello) -> None:
         """Raises Refusal unless this peer may take part."""
