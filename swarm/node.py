@@ -22,6 +22,7 @@ import uvloop
 from numpy.typing import NDArray
 
 from ops.encoded import Encoded
+from ops.pseudo_gradient import all_finite
 from p2p.discovery.discovery import Discovery
 from p2p.identity import Identity
 from p2p.member import Committed, Member
@@ -173,18 +174,21 @@ class Node:
         if not ranges:
             return NOTHING
         evaluates = self.member.rank == 0
-        result = await self._in_trainer_thread(self._train_here, ranges, evaluates)
+        result, finite = await self._in_trainer_thread(self._train_here, ranges, evaluates)
         if evaluates and not self._stopping:
             self._evaluating = asyncio.ensure_future(self._evaluate(self.member.head.height))
-        if not result.finite or not result.steps:
-            if not result.finite:
-                self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
+        if not finite:
+            self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
+        if not finite or not result.steps:
             return NOTHING
         used, _ = ledger.take(ranges, result.samples)
         return Work(result.tokens, used, self._encode_pseudo_gradient, result)
 
-    def _train_here(self, ranges: tuple[Range, ...], evaluates: bool) -> TrainResult:
-        """In the trainer's thread. Leaves our parameters in the flat vector, and the agreed ones in an evaluator."""
+    def _train_here(self, ranges: tuple[Range, ...], evaluates: bool) -> tuple[TrainResult, bool]:
+        """In the trainer's thread: what came of it, and whether our parameters are finite.
+
+        Leaves them in the flat vector, and in the model of an evaluator the agreed ones.
+        """
         round, shown = self.member.head.height + 1, -math.inf
 
         def on_step(step: int, loss: float) -> None:
@@ -201,7 +205,7 @@ class Node:
         self.trainer.store_flat(self._local_P)
         if evaluates:
             self.trainer.load_flat(self.state.theta_P)
-        return result
+        return result, all_finite(self._local_P)
 
     def _should_stop(self) -> bool:
         return self._stopping or self.member.behind.is_set()

@@ -147,10 +147,6 @@ class Mesh:
         """(sent, received) of all connections since the start, as the kernel counted them: TLS included."""
         return self._meter.total(lane)
 
-    def repeated_bytes(self) -> int:
-        """Bytes that TCP had to send again, on top of `wire_bytes`: a measure of the network."""
-        return self._meter.repeated()
-
     @property
     def wire_bytes_exact(self) -> bool:
         """False where the kernel does not count; `wire_bytes` is then the frames without TLS."""

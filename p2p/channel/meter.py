@@ -37,7 +37,6 @@ class Gauge:
     def __init__(self, descriptor: int) -> None:
         self.lane: Lane = "control"
         self.frames_sent = self.frames_received = 0
-        self.repeated = 0
         self._last: WireBytes | None = None
         self._socket: socket.socket | None = socket.socket(fileno=os.dup(descriptor))
 
@@ -46,8 +45,8 @@ class Gauge:
         if self._socket is not None:
             counts = tcp_counts(self._socket)
             if counts is not None:
-                sent, self.repeated, received = counts
-                self._last = WireBytes(sent - self.repeated, received)
+                sent, repeated, received = counts
+                self._last = WireBytes(sent - repeated, received)
         return self._last or WireBytes(self.frames_sent, self.frames_received)
 
     def close(self) -> None:
@@ -80,7 +79,6 @@ class Meter:
         """Set while no connection is open."""
         self.idle.set()
         self._open: set[Gauge] = set()
-        self._repeated = 0
         self._closed: dict[Lane, WireBytes] = {"control": WireBytes(0, 0), "bulk": WireBytes(0, 0)}
 
     def attach(self, connection: socket.socket) -> Gauge:
@@ -94,16 +92,9 @@ class Meter:
         if gauge in self._open:
             self._open.remove(gauge)
             gauge.close()
-            self._repeated += gauge.repeated
             self._closed[gauge.lane] = self._closed[gauge.lane].plus(gauge.read())
         if not self._open:
             self.idle.set()
-
-    def repeated(self) -> int:
-        """Bytes that TCP has sent again."""
-        for gauge in self._open:
-            gauge.read()
-        return self._repeated + sum(gauge.repeated for gauge in self._open)
 
     def total(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
         """Sums since the start; monotonic while connections keep their lane."""

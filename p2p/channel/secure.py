@@ -54,6 +54,7 @@ async def secure_dialled(
             ssl_handshake_timeout=seconds,
             ssl_shutdown_timeout=SHUTDOWN_SECONDS,
         )
+    # a cancellation too must not leave the socket open
     except BaseException:
         tcp.abort()
         raise

@@ -103,6 +103,7 @@ class Discovery:
         discovery = cls(*fork_dht_process(settings), directory, identity.peer_id, on_event)
         try:
             discovery._wait_until_ready()
+        # Ctrl-C too must not leave the process behind
         except BaseException:
             discovery.close()
             raise

@@ -104,6 +104,7 @@ class P2pd:
         except TimeoutError:
             daemon.kill()
             raise P2pdFailed(f"the libp2p daemon did not start within {_START_SECONDS:.0f} s") from None
+        # a cancellation too must not leave the daemon behind
         except BaseException:
             daemon.kill()
             raise

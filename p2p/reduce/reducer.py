@@ -102,6 +102,7 @@ class Reducer:
         self._replay(attempt)
         try:
             return ReduceResult(mean, await attempt.done)
+        # above all a cancellation: the round goes on without this attempt
         except BaseException:
             attempt.stop()
             raise

@@ -23,7 +23,7 @@ from swarm.data.embedded import Dataset
 from swarm.data.samples import Samples, evaluation_starts, windows
 from swarm.model.initial import initial_theta
 from swarm.model.sizes import ModelConfig
-from swarm.train.group import LocalGroup, layout_of, load_flat, local_shard, store_flat
+from swarm.train.group import LocalGroup, layout_of, load_flat, store_flat
 from swarm.train.schedule import warmed_up
 
 HELD_OUT_TOKENS = 16_384
@@ -50,7 +50,7 @@ class TrainResult:
 
     loss: mean over the steps taken, nats per token, NaN if none was; tokens: trained on; samples: drawn from the
     iterator, those of skipped steps too; steps: optimizer steps taken; skipped: steps left out because their loss or
-    gradient was not finite; finite: False if the parameters hold a NaN or an Inf, so that nothing may be contributed.
+    gradient was not finite.
     """
 
     loss: float
@@ -59,7 +59,6 @@ class TrainResult:
     steps: int
     seconds: float
     skipped: int
-    finite: bool
 
 
 _EVALUATION_BATCH_TOKENS = 2048
@@ -144,7 +143,7 @@ class InnerTrainer:
             on_step(step, loss)
         mean = sum(losses) / len(losses) if losses else math.nan
         seconds = time.perf_counter() - began
-        return TrainResult(mean, tokens, drawn, len(losses), seconds, skipped, self._finite())
+        return TrainResult(mean, tokens, drawn, len(losses), seconds, skipped)
 
     def evaluate(self, should_stop: Callable[[], bool] = lambda: False) -> float:
         """Held-out loss in nats per token (bytes), over a fixed set of windows; NaN if it was stopped on the way."""
@@ -184,9 +183,6 @@ class InnerTrainer:
         inputs = torch.from_numpy(inputs_BL).to(self.group.device)
         targets = torch.from_numpy(targets_BL).to(self.group.device)
         return F.cross_entropy(self.model(inputs).float().flatten(0, 1), targets.flatten())
-
-    def _finite(self) -> bool:
-        return all(bool(local_shard(parameter).isfinite().all()) for parameter in self._parameters)
 
     def _settle_in_thread(self) -> None:
         """OpenMP's number of threads belongs to the calling thread: the one that trains has to set it."""
