@@ -353,6 +353,7 @@ class Fetch:
 
     async def _stop(self) -> None:
         """Nothing of this fetch touches the store afterwards."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:  # answers that come while we wait for threads start new ones
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -96,7 +96,7 @@ def test_a_founder_that_dies_at_the_start_ends_the_simulation_at_once(run: Run) 
     began = time.monotonic()
     status, report = run(trouble={f"node{index}": {"kind": "dies", "round": 1} for index in range(3)})
     assert status == 1
-    assert any("node0 died after round -1" in problem for problem in report["problems"])
+    assert any("died after round -1 (exit status 1)" in problem for problem in report["problems"])
     assert time.monotonic() - began < 60
 
 
