@@ -123,6 +123,8 @@ class NodeConfig(Table):
     """Leave after the round with this number (round 0 only forms the first view); unset: stay."""
     bulk_lanes: Annotated[int, Field(ge=1, le=64)] = 1
     """Connections per peer for tensors; several fill a fat, long link."""
+    donor_mbit: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
+    """Megabits a second, at most, that newcomers together are given of the state; unset: no limit."""
     quiet: bool = False
     """No log lines on standard error; events are still written."""
 

@@ -86,6 +86,17 @@ class Synced(Event):
         return f"state of round {self.round}: {megabytes(self.bytes)} from {self.donors} donors in {self.seconds:.1f} s"
 
 
+class DonorDropped(Event):
+    """While fetching state: this donor is left alone for a while, the others give its share."""
+
+    EVENT = "donor_dropped"
+    peer: str
+    reason: str
+
+    def line(self) -> str:
+        return f"donor {short(self.peer)} dropped: {self.reason}"
+
+
 class Train(Event):
     """Progress of inner training; written about twice a second at most."""
 
@@ -247,7 +258,7 @@ class Error(Event):
 EVENTS: dict[str, type[Event]] = {
     cls.EVENT: cls
     for cls in (
-        *(Started, Waiting, PeerUp, PeerDown, Synced, Train, Reducing, Round, Evaluated, Refused),
+        *(Started, Waiting, PeerUp, PeerDown, Synced, DonorDropped, Train, Reducing, Round, Evaluated, Refused),
         *(Attempt, Straggler, RefusedPlan, Behind, Left, Notice, Error),
     )
 }

@@ -24,10 +24,11 @@ from p2p.discovery.multiaddress import parse_bootstrap_peers
 from p2p.identity import Identity, verify
 from p2p.member import Member
 from p2p.protocol.plan import Rules
+from p2p.protocol.serving import DeskLimits
 from p2p.reduce.reducer import Reducer
 from p2p.transfer.transfer import Transfer
 from swarm import events
-from swarm.config import Config, run_fields, run_fingerprint
+from swarm.config import Config, NodeConfig, run_fields, run_fingerprint
 from swarm.events import EventLog
 from swarm.outer_state import OuterState
 from swarm.train.build import build_trainer
@@ -78,7 +79,16 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         listener = _Listener(log)
         member = Member(identity, rules, state, chain, listener)
         mesh = Mesh(identity, RunIdentity(fingerprint, run_fields(run)), member, bulk_lanes=node.bulk_lanes)
-        transfer = Transfer(mesh, state, chain, pool, me=identity.peer_id, verify=verify, on_drop=listener.on_drop)
+        transfer = Transfer(
+            mesh,
+            state,
+            chain,
+            pool,
+            me=identity.peer_id,
+            verify=verify,
+            limits=donor_limits(node),
+            on_drop=listener.on_drop,
+        )
         member.wire(mesh, Reducer(codec, state.count, identity.peer_id, mesh, pool), transfer)
         stack.push_async_callback(mesh.close)
         stack.push_async_callback(member.close)
@@ -86,6 +96,14 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         await stack.enter_async_context(_announced(config, identity, discovery, mesh, port))
         log.write(events.Started(peer=identity.peer_id, port=port, bootstrap=tuple(discovery.addresses())))
         yield Parts(codec, state, trainer, trainer_thread, mesh, transfer, member)
+
+
+def donor_limits(node: NodeConfig) -> DeskLimits:
+    """How much of the state this node gives away."""
+    if node.donor_mbit is None:
+        return DeskLimits()
+    rate = node.donor_mbit * 1e6 / 8
+    return DeskLimits(bytes_per_second=rate, burst_bytes=rate)
 
 
 def _open_trainer(config: Config) -> tuple[InnerTrainer, LocalGroup]:
@@ -169,4 +187,4 @@ class _Listener:
 
     def on_drop(self, peer: str, reason: str) -> None:
         """State transfer leaves a donor alone."""
-        self._log.write(events.Refused(peer=peer, reason=f"as a donor: {reason}"))
+        self._log.write(events.DonorDropped(peer=peer, reason=reason))

@@ -12,7 +12,7 @@ from p2p.discovery.discovery import Discovery
 from p2p.identity import Identity
 from swarm.config import Config, NodeConfig
 from swarm.events import EventLog, EventReader, Started
-from swarm.parts import open_parts
+from swarm.parts import donor_limits, open_parts
 from tests.e2e.processes import HOST, QUICK
 
 SECONDS = 60.0
@@ -39,6 +39,11 @@ async def test_parts_open_announce_themselves_and_close(tmp_path: Path) -> None:
         log.close()
     names = {thread.name.partition("_")[0] for thread in threading.enumerate()}
     assert not names & {"kernel", "trainer"}
+
+
+def test_what_newcomers_are_given_is_bounded_as_configured() -> None:
+    assert donor_limits(NodeConfig(donor_mbit=80)).bytes_per_second == 10e6
+    assert donor_limits(NodeConfig()).bytes_per_second is None
 
 
 async def test_a_taken_port_is_told_and_leaves_nothing_open(tmp_path: Path) -> None:
