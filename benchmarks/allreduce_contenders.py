@@ -210,8 +210,9 @@ class Hivemind:
         multiprocessing.set_start_method("fork", force=True)  # hivemind's processes take over what cannot be pickled
         import torch
 
-        from p2p.discovery.hivemind_import import get_dht_time, hivemind
+        from p2p.discovery.hivemind_import import get_dht_time, whole_hivemind
 
+        hivemind = whole_hivemind()
         warnings.simplefilter("ignore", UserWarning)  # torch's, about hivemind's buffers
         # hivemind 1.1.12 takes int() of an array with one value, which numpy 2.4 refuses: without this its averagers
         # would drop all parts, quickly.

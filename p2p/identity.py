@@ -13,12 +13,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
-from libp2p.crypto.ed25519 import Ed25519PrivateKey, Ed25519PublicKey, create_new_key_pair
-from libp2p.crypto.exceptions import MissingDeserializerError
-from libp2p.crypto.serialization import deserialize_private_key
-from libp2p.peer.id import ID
 
 from p2p.errors import SwarmError
+from p2p.libp2p_import import (
+    ID,
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+    MissingDeserializerError,
+    create_new_key_pair,
+    deserialize_private_key,
+)
 
 SIGNATURE_BYTES = 64
 _MAX_KEY_FILE_BYTES = 4096

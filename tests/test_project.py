@@ -63,9 +63,11 @@ def test_no_module_imports_what_its_folder_must_not_know(folder: str) -> None:
     assert found == {}
 
 
-def test_one_module_imports_hivemind() -> None:
-    """Importing it takes a precaution that only that module knows."""
-    assert {str(path) for path in MODULES if "hivemind" in imported(path)} <= {"p2p/discovery/hivemind_import.py"}
+@pytest.mark.parametrize("door", ["p2p/discovery/hivemind_import.py", "p2p/libp2p_import.py"])
+def test_one_module_imports_hivemind_and_one_libp2p(door: str) -> None:
+    """Importing them takes precautions that only those modules know."""
+    package = Path(door).stem.removesuffix("_import")
+    assert {str(path) for path in MODULES if package in imported(path)} == {door}
 
 
 def test_no_module_is_too_long() -> None:

@@ -13,17 +13,17 @@ import ssl
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from libp2p.crypto.ed25519 import Ed25519PublicKey
-from libp2p.peer.id import ID
-from libp2p.security.tls.certificate import (
+
+from p2p.identity import SIGNATURE_BYTES, Identity
+from p2p.libp2p_import import (
+    ID,
     LIBP2P_CERT_PREFIX,
     LIBP2P_EXTENSION_OID,
+    Ed25519PublicKey,
     create_cert_template,
     decode_signed_key,
     generate_certificate,
 )
-
-from p2p.identity import SIGNATURE_BYTES, Identity
 
 ALPN = "swarm/1"
 _MAX_CERTIFICATE_BYTES = 8192

@@ -6,11 +6,11 @@ import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 from multiaddr.exceptions import Error as MultiaddrError
 
 from p2p.errors import SwarmError
+from p2p.libp2p_import import ID
 
 EXAMPLE = "/ip4/203.0.113.7/tcp/7401/p2p/12D3KooWLo7JAHMezSYkSrMaL6ed3Yisi9jdS8MetXN6zsssAmbU"
 _HOSTS = ("ip4", "ip6", "dns", "dns4", "dns6")

@@ -19,12 +19,11 @@ from functools import partial
 from io import FileIO
 from pathlib import Path
 
-from libp2p.crypto.pb import crypto_pb2
-
 from p2p.discovery.hivemind_import import P2PD_PATH
 from p2p.discovery.multiaddress import tcp_multiaddress
 from p2p.errors import SwarmError
 from p2p.identity import Identity
+from p2p.libp2p_import import crypto_pb2
 from p2p.parent_death import die_with_parent
 
 SOCKET_NAME = "p2pd.sock"
