@@ -3,8 +3,9 @@
     header   "swarm records 1\n", then the run's fingerprint (32 bytes)
     entry    u32 length and u32 CRC-32 of the body (little endian), then the body: msgpack of SignedRecord.to_wire()
 
-What follows the last whole entry that fits the chain is cut off when the file is opened; peers still have it. Memory:
-40 bytes a record. Appends belong to one thread; reads may come from any.
+`ChainFile` is the node's own: what follows the last whole entry that fits the chain is cut off when the file is opened;
+peers still have it. Memory: 40 bytes a record. Appends belong to one thread; reads may come from any. `ChainReader`
+looks at a file and leaves it alone.
 """
 
 from __future__ import annotations
@@ -119,6 +120,49 @@ class ChainFile:
         self.torn_bytes = size - self._ends[-1]
         if self.torn_bytes:
             os.ftruncate(self._file, self._ends[-1])
+
+
+class ChainReader:
+    """The bodies of a chain file's entries, from round 0 on, of whatever run. A node may be appending to it."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises ForeignChain for what is no chain, OSError."""
+        self.path = path
+        self.torn_bytes = 0
+        """At the end: bytes of an entry that is not complete, because of a crash or because it is being written."""
+        self._file = path.open("rb")
+        self.size = os.fstat(self._file.fileno()).st_size
+        header = self._file.read(len(MAGIC) + 32)
+        if len(header) < len(MAGIC) + 32 or not header.startswith(MAGIC):
+            self._file.close()
+            raise ForeignChain(f"{path} holds no records: give a node's state directory")
+        self.fingerprint = header[len(MAGIC) :]
+        self.offset = len(header)
+        """Where the next entry begins."""
+
+    def __iter__(self) -> ChainReader:
+        return self
+
+    def __next__(self) -> bytes:
+        """Raises InvalidRecord where an entry is damaged."""
+        head = self._file.read(_ENTRY.size)
+        length = _ENTRY.unpack(head)[0] if len(head) == _ENTRY.size else 0
+        if length > MAX_MESSAGE_BYTES:
+            raise InvalidRecord(
+                f"the entry at byte {self.offset} of {self.path} is damaged: {length} bytes are too many"
+            )
+        entry = head + self._file.read(length)
+        if len(entry) < _ENTRY.size + length or len(head) < _ENTRY.size:
+            self.torn_bytes = len(entry)
+            raise StopIteration
+        body = _body(entry)
+        if body is None:
+            raise InvalidRecord(f"the entry at byte {self.offset} of {self.path} is damaged: its checksum is wrong")
+        self.offset += len(entry)
+        return body
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _body(entry: bytes) -> bytes | None:

@@ -189,6 +189,23 @@ def status(
 
 
 @app.command()
+def audit(
+    folders: Annotated[
+        list[Path] | None, typer.Argument(help="State directories, or folders of them [default: the node's own].")
+    ] = None,
+    one_lineage: Annotated[bool, typer.Option("--one-lineage", help="Status 1 also where histories part.")] = False,
+) -> None:
+    """Prove from the records on disk that the run's history is whole and that no sample was committed twice or lost.
+
+    Records of several nodes are compared as well. Changes nothing; a node may be running there. Status 1 if anything
+    is wrong: the first fault is named. Histories that part, as after a partition of the network, are named too.
+    """
+    from swarm.audit import audit as prove
+
+    raise typer.Exit(prove(folders or [_load(None, {}).node.state_dir], one_lineage=one_lineage))
+
+
+@app.command()
 def keygen(path: Annotated[Path | None, typer.Argument(help="Key file [default: the node's].")] = None) -> None:
     """Print the peer id of a key file; make the file first if it is not there."""
     target = path or _load(None, {}).node.key_path

@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from swarm.state_dir import EVENTS
+
 FINGERPRINT_DOMAIN = b"swarm-run-fingerprint-1\n"
 MULTIADDR = re.compile(r"^/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d+(/[^\s]+)?/p2p/[1-9A-HJ-NP-Za-km-z]{40,64}$")
 
@@ -138,7 +140,7 @@ class NodeConfig(Table):
 
     @property
     def events_path(self) -> Path:
-        return self.events_file or self.state_dir / "events.jsonl"
+        return self.events_file or self.state_dir / EVENTS
 
 
 class Config(Table):

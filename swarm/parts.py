@@ -31,6 +31,7 @@ from swarm import events
 from swarm.config import Config, NodeConfig, run_fields, run_fingerprint
 from swarm.events import EventLog
 from swarm.outer_state import OuterState
+from swarm.state_dir import RECORDS
 from swarm.train.build import build_trainer
 from swarm.train.group import LocalGroup
 from swarm.train.trainer import InnerTrainer
@@ -65,7 +66,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
             theta_P, np.zeros_like(theta_P), codec=codec, lr=run.outer_lr, momentum=run.outer_momentum, pool=pool
         )
         fingerprint = run_fingerprint(run)
-        chain = ChainFile(node.state_dir / "records", fingerprint)
+        chain = ChainFile(node.state_dir / RECORDS, fingerprint)
         stack.callback(chain.close)
         rules = Rules(
             fingerprint=fingerprint,

@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from p2p.errors import SwarmError
 
+RECORDS = "records"
+"""File of the records that the run has committed."""
+EVENTS = "events.jsonl"
+"""File of the node's events, if the configuration names no other."""
+
 
 class StateDirError(SwarmError):
     """The state directory cannot be used."""
+
+
+class NothingThere(SwarmError):
+    """A folder does not hold what a command was to look at."""
+
+
+def find(paths: Sequence[Path], file: str) -> dict[str, Path]:
+    """The files of this name in state directories, or one level below (a simulation's folder), by a name for each.
+
+    A path may also be such a file itself. Raises NothingThere for a path without any.
+    """
+    files: list[Path] = []
+    for path in paths:
+        beneath = [path] if path.is_file() else [path / file, *sorted(path.glob(f"*/{file}"))]
+        found = [one for one in beneath if one.is_file() and one.stat().st_size]
+        if not found:
+            raise NothingThere(f"no {file} in {path}: give a node's state directory, or a folder of such directories")
+        files += [one for one in found if one not in files]
+    names = [one.absolute().parent.name if one.name == file else one.name for one in files]
+    if len(set(names)) < len(names):
+        names = [str(one) for one in files]
+    return dict(zip(names, files, strict=True))
 
 
 @contextmanager

@@ -32,16 +32,18 @@ def merged(ranges: Iterable[Range]) -> tuple[Range, ...]:
 
 
 def subtract(whole: Iterable[Range], taken: Iterable[Range]) -> tuple[Range, ...]:
-    """The samples of `whole` that are not in `taken`."""
-    holes = merged(taken)
+    """The samples of `whole` that are not in `taken`. One pass over both, however many ranges a peer sends."""
+    holes, hole = merged(taken), 0
     result: list[Range] = []
     for start, stop in merged(whole):
-        for hole_start, hole_stop in holes:
-            if hole_stop <= start or hole_start >= stop:
-                continue
+        while hole < len(holes) and holes[hole][0] < stop:
+            hole_start, hole_stop = holes[hole]
             if start < hole_start:
                 result.append((start, hole_start))
-            start = hole_stop
+            start = max(start, hole_stop)
+            if start >= stop:
+                break  # the hole may reach into the next range, too
+            hole += 1
         if start < stop:
             result.append((start, stop))
     return tuple(result)

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2p.chain_file import ChainFile, ForeignChain
+from p2p.chain_file import ChainFile, ChainReader, ForeignChain
 from p2p.protocol.chain import InvalidRecord, MemoryChain
+from p2p.protocol.messages import SignedRecord
+from p2p.protocol.model import unpack
 from tests.p2p.protocol.records import FINGERPRINT, history, next_record, signed
 
 RECORDS = history(6)
@@ -122,3 +124,50 @@ def test_a_record_that_became_unreadable_is_an_error_not_a_lie(tmp_path: Path) -
         with pytest.raises(OSError, match="round 0 cannot be read back"):
             chain.record(0)
         assert chain.record(1) == RECORDS[1]
+
+
+# --- reading without touching ---
+
+
+def read(path: Path) -> tuple[list[bytes], int]:
+    reader = ChainReader(path)
+    try:
+        return list(reader), reader.torn_bytes
+    finally:
+        reader.close()
+
+
+def test_a_reader_gets_every_record_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "records"
+    whole = written(path)
+    bodies, torn = read(path)
+    assert [SignedRecord.from_wire(unpack(body)) for body in bodies] == RECORDS
+    assert torn == 0
+    path.write_bytes(whole[:-5])
+    bodies, torn = read(path)
+    assert len(bodies) == len(RECORDS) - 1
+    assert torn > 0
+    assert path.read_bytes() == whole[:-5]
+
+
+@given(st.data())
+def test_a_reader_finds_any_damage_but_a_torn_end(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    path = tmp_path_factory.mktemp("chain") / "records"
+    whole = written(path)
+    place = data.draw(st.integers(0, len(whole) - 1))
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ data.draw(st.integers(1, 255))]) + whole[place + 1 :])
+    try:
+        bodies, torn = read(path)
+    except (ForeignChain, InvalidRecord):
+        return
+    lost = len(RECORDS) - len(bodies)
+    assert 16 <= place < 48 or (lost and torn), "in the fingerprint, or a length that reaches beyond the end"
+
+
+@pytest.mark.parametrize("content", [b"", b"swarm records 1\n", b"{}" * 40])
+def test_a_reader_refuses_what_is_no_chain(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "records").write_bytes(content)
+    with pytest.raises(ForeignChain, match="holds no records"):
+        ChainReader(tmp_path / "records")

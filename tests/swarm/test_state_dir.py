@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.state_dir import StateDirError, claimed
+from swarm.state_dir import NothingThere, StateDirError, claimed, find
 
 CLAIM = "import sys, pathlib; from swarm.state_dir import claimed\nwith claimed(pathlib.Path(sys.argv[1])): pass"
 
@@ -45,3 +45,19 @@ def test_a_path_that_cannot_be_a_directory_is_one_clear_error(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(StateDirError, match="choose another with --state-dir"), claimed(tmp_path / "file"):
         pass
+
+
+def test_files_are_found_in_state_directories_and_one_level_below(tmp_path: Path) -> None:
+    for name in ("run/a", "run/b", "other/a"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "records").write_text("x")
+    (tmp_path / "run" / "bootstrap").mkdir()
+    run = tmp_path / "run"
+    assert find([run / "a"], "records") == {"a": run / "a" / "records"}
+    assert find([run], "records") == {"a": run / "a" / "records", "b": run / "b" / "records"}
+    assert find([run, run / "b"], "records") == find([run], "records")
+    assert find([run / "a" / "records"], "records") == find([run / "a"], "records")
+    same = find([run / "a", tmp_path / "other" / "a"], "records")
+    assert [*same] == [str(run / "a" / "records"), str(tmp_path / "other" / "a" / "records")]
+    with pytest.raises(NothingThere, match="no records in"):
+        find([run / "a", tmp_path / "nowhere"], "records")
