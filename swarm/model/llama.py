@@ -1,7 +1,8 @@
 """A Llama with no parallelism in it: sharding is applied from outside (swarm/train/group.py).
 
 Shape suffixes: B batch, L sequence, D model width, N query heads, K key/value heads, H head size, F ffn width,
-V vocabulary, R half a head (rotary pairs).
+V vocabulary, R half a head (rotary pairs). Where samples are packed from documents, cosine_LR and sine_LR have rows of
+their own for each sample: B x 1 x L x R.
 
 RMSNorm (arXiv:1910.07467), rotary positions (arXiv:2104.09864), grouped queries (arXiv:2305.13245), SwiGLU
 (arXiv:2002.05202). Rotary pairs are (i, i + H/2), as in Hugging Face's Llama, so that an export needs no permutation.
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from swarm.model.documents import Mask, attend, document_mask, positions
 from swarm.model.sizes import ModelConfig
 
 
@@ -27,15 +29,13 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.dim, config.kv_heads * config.head_dim, bias=False)
         self.output = nn.Linear(config.heads * config.head_dim, config.dim, bias=False)
 
-    def forward(self, x_BLD: Tensor, cosine_LR: Tensor, sine_LR: Tensor) -> Tensor:
+    def forward(self, x_BLD: Tensor, cosine_LR: Tensor, sine_LR: Tensor, mask: Mask = None) -> Tensor:
         batch, length, _ = x_BLD.shape
         q_BNLH = self.query(x_BLD).view(batch, length, self.heads, self.head_dim).transpose(1, 2)
         k_BKLH = self.key(x_BLD).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
         v_BKLH = self.value(x_BLD).view(batch, length, self.kv_heads, self.head_dim).transpose(1, 2)
         q_BNLH, k_BKLH = rotate(q_BNLH, cosine_LR, sine_LR), rotate(k_BKLH, cosine_LR, sine_LR)
-        mixed_BNLH = F.scaled_dot_product_attention(
-            q_BNLH, k_BKLH, v_BKLH, is_causal=True, enable_gqa=self.heads != self.kv_heads
-        )
+        mixed_BNLH = attend(q_BNLH, k_BKLH, v_BKLH, mask)
         output: Tensor = self.output(mixed_BNLH.transpose(1, 2).reshape(batch, length, self.heads * self.head_dim))
         return output
 
@@ -64,14 +64,18 @@ class Block(nn.Module):
         self.ffn_norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.ffn = FeedForward(config)
 
-    def forward(self, x_BLD: Tensor, cosine_LR: Tensor, sine_LR: Tensor) -> Tensor:
-        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), cosine_LR, sine_LR)
+    def forward(self, x_BLD: Tensor, cosine_LR: Tensor, sine_LR: Tensor, mask: Mask = None) -> Tensor:
+        x_BLD = x_BLD + self.attention(self.attention_norm(x_BLD), cosine_LR, sine_LR, mask)
         output: Tensor = x_BLD + self.ffn(self.ffn_norm(x_BLD))
         return output
 
 
 class Llama(nn.Module):
-    """Tokens (int64, B x L) to logits (B x L x V)."""
+    """Tokens (int64, B x L) to logits (B x L x V).
+
+    documents_BL (int32, B x L), if given, says which document of its sample each token belongs to, in ascending order:
+    then no document sees another, and the positions of each begin at 0.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -81,11 +85,15 @@ class Llama(nn.Module):
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.output = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
 
-    def forward(self, tokens_BL: Tensor) -> Tensor:
+    def forward(self, tokens_BL: Tensor, documents_BL: Tensor | None = None) -> Tensor:
         cosine_LR, sine_LR = rotations(tokens_BL.shape[1], self.config, tokens_BL.device)
+        mask: Mask = None
+        if documents_BL is not None:
+            positions_B1L, mask = positions(documents_BL)[:, None], document_mask(documents_BL)
+            cosine_LR, sine_LR = cosine_LR[positions_B1L], sine_LR[positions_B1L]
         x_BLD = self.embedding(tokens_BL)
         for layer in self.layers:
-            x_BLD = layer(x_BLD, cosine_LR, sine_LR)
+            x_BLD = layer(x_BLD, cosine_LR, sine_LR, mask)
         x_BLD = self.norm(x_BLD)
         weight_VD = self.embedding.weight if self.output is None else self.output.weight
         return F.linear(x_BLD, weight_VD)
