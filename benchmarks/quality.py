@@ -28,7 +28,7 @@ from ops.encoded import Encoded
 from ops.outer_step import nesterov_step_encoded
 from swarm.baseline import run_baseline
 from swarm.config import RunConfig
-from swarm.data.embedded import load_embedded
+from swarm.data.open import open_reader
 from swarm.model.sizes import model_config
 from swarm.train.build import inner_config
 from swarm.train.group import LocalGroup
@@ -53,10 +53,7 @@ def diloco(run: RunConfig, rounds: int) -> float:
     inner = replace(inner_config(run), held_out_tokens=ALL_HELD_OUT)
     codec = get_codec(run.codec)
     with LocalGroup() as group:
-        replicas = [
-            InnerTrainer(model_config(run.model), inner, load_embedded(), group, data_seed=run.seed)
-            for _ in range(NODES)
-        ]
+        replicas = [InnerTrainer(model_config(run.model), inner, open_reader(run), group) for _ in range(NODES)]
         theta_P = replicas[0].initial(run.seed)
         momentum_P, local_P = np.zeros_like(theta_P), np.empty_like(theta_P)
         parts = [Encoded.allocate(codec, theta_P.size) for _ in replicas]

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import count, pairwise
 
 from swarm.config import RunConfig
-from swarm.data.embedded import load_embedded
+from swarm.data.open import open_reader
 from swarm.model.sizes import model_config
 from swarm.train.build import inner_config
 from swarm.train.group import LocalGroup
@@ -56,13 +56,12 @@ def run_baseline(
     all the tokens. Raises Stopped.
     """
     inner = replace(inner_config(run), held_out_tokens=held_out_tokens)
-    share = max(1, total_tokens // (nodes * inner.batch_size * inner.sequence_length))
+    share = max(1, total_tokens // (nodes * inner.batch_size * run.sequence_length))
 
     def train(name: str, batch_size: int, stations: list[int]) -> list[float]:
         """Train once from theta_0 and evaluate after each number of steps in `stations` (ascending)."""
         sized = replace(inner, batch_size=batch_size)
-        data = load_embedded()
-        trainer = InnerTrainer(model_config(run.model), sized, data, group, data_seed=run.seed, threads=threads)
+        trainer = InnerTrainer(model_config(run.model), sized, open_reader(run), group, threads=threads)
         trainer.load_flat(trainer.initial(run.seed))
         samples, losses = count(), []
         for begin, end in pairwise([0, *stations]):

@@ -31,6 +31,13 @@ def _known_model(name: str) -> str:
     return name
 
 
+def _known_mix(text: str) -> str:
+    """The canonical form, so that spaces and the order of sources make no other run."""
+    from swarm.data.mix import parse_mix
+
+    return str(parse_mix(text))
+
+
 def _split(value: object) -> object:
     """Commas separate the items of a list given as one string (environment, command line)."""
     if isinstance(value, str):
@@ -92,7 +99,8 @@ class RunConfig(Table):
     weight_decay: NonNegative = 0.1
     grad_clip: NonNegative = 1.0
     """Largest gradient norm in an inner step; 0 means no limit."""
-    dataset: Literal["embedded"] = "embedded"
+    data: Annotated[str, AfterValidator(_known_mix)] = "embedded"
+    """Sources with weights, see docs/data.md."""
 
 
 class NodeConfig(Table):
@@ -152,14 +160,18 @@ class Config(Table):
 def run_fields(run: RunConfig) -> dict[str, Scalar]:
     """All that members must agree on, flat, so that a refusal can name what differs.
 
-    Beside `[run]` itself: the digest of the data set, which differs between Python versions for the embedded one, and
-    the dimensions that the model's name stands for, which could differ between versions of Swarm.
+    Beside `[run]` itself: the weights of the data's mix one by one, the digest of each source (the embedded one differs
+    between Python versions), and the dimensions that the model's name stands for, which could differ between versions
+    of Swarm.
     """
-    from swarm.data import embedded
+    from swarm.data.mix import parse_mix
+    from swarm.data.open import open_sources
     from swarm.model.sizes import SIZES
 
-    fields: dict[str, Scalar] = dict(run.model_dump())
-    fields["dataset_digest"] = embedded.load_embedded().digest.hex()
+    fields: dict[str, Scalar] = dict(run.model_dump(exclude={"data"}))
+    for phase in parse_mix(run.data).phases:
+        fields |= {f"data.weight.{name} from {phase.begin}": weight for name, weight in phase.weights}
+    fields |= {f"data.digest.{name}": source.digest for name, source in open_sources(run.data).items()}
     return fields | {f"model.{key}": value for key, value in asdict(SIZES[run.model]).items()}
 
 

@@ -13,7 +13,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,9 @@ from numpy.typing import NDArray
 
 from ops.digest import digest
 from p2p.errors import SwarmError
-from swarm.data.tokenizer import VOCABULARY, encode
+from swarm.data.mix import EMBEDDED
+from swarm.data.source import ArrayTokens, Source
+from swarm.data.tokenizer import BYTES, EOS, VOCABULARY, encode
 
 # What distributions package separately, patch, or generate per machine would make the text differ between two
 # installations of one Python version.
@@ -47,19 +48,12 @@ class NoEmbeddedText(SwarmError):
     """This Python carries no standard library source or no language reference."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dataset:
-    """Tokens to train on, tokens never trained on, and the digest of both."""
-
-    train_N: NDArray[np.uint8]
-    held_out_N: NDArray[np.uint8]
-    vocabulary: int
-    digest: bytes
-
-
 @functools.cache
-def load_embedded() -> Dataset:
-    """Read, split and digest the embedded text: under a second the first time, then from memory."""
+def load_embedded() -> Source:
+    """Read, split and digest the embedded text: under a second the first time, then from memory.
+
+    It is one document, without an end: its texts belong together and are short.
+    """
     tokens_N = encode("\n\n".join(_texts()))
     if tokens_N.size < _MINIMUM_BYTES:
         raise NoEmbeddedText(
@@ -67,7 +61,15 @@ def load_embedded() -> Dataset:
             "of its standard library; install a complete Python (Debian: apt install libpython3-stdlib)"
         )
     train_N, held_out_N = split_held_out(tokens_N)
-    return Dataset(train_N, held_out_N, vocabulary=VOCABULARY, digest=digest(tokens_N))
+    return Source(
+        name=EMBEDDED,
+        train=ArrayTokens(train_N),
+        held_out=ArrayTokens(held_out_N),
+        vocabulary=VOCABULARY,
+        eos=EOS,
+        tokenizer=BYTES,
+        digest=digest(tokens_N).hex(),
+    )
 
 
 def split_held_out(tokens_N: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

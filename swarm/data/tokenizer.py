@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+BYTES = "bytes"
+"""What this tokenizer is called in a manifest, in place of a digest."""
 VOCABULARY = 256
+EOS = 0xFF
+"""Ends a document: UTF-8 has no such byte, so no text contains it."""
 
 
 def encode(text: str) -> NDArray[np.uint8]:

@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from ops.layout import FlatLayout
-from swarm.data.embedded import Dataset
-from swarm.data.samples import Samples, evaluation_starts, windows
+from swarm.data.batch import Batch
+from swarm.data.reader import Reader
 from swarm.model.initial import initial_theta
 from swarm.model.sizes import ModelConfig
 from swarm.train.group import LocalGroup, layout_of, load_flat, store_flat
@@ -34,7 +34,6 @@ HELD_OUT_TOKENS = 16_384
 class InnerConfig:
     """How a node trains between rounds; the same for every node of a run."""
 
-    sequence_length: int = 128
     batch_size: int = 4
     learning_rate: float = 2e-3
     warmup_steps: int = 20
@@ -79,18 +78,15 @@ class InnerTrainer:
         self,
         model: ModelConfig,
         inner: InnerConfig,
-        data: Dataset,
+        reader: Reader,
         group: LocalGroup,
         *,
-        data_seed: int = 0,
         threads: int = 1,
     ) -> None:
-        assert data.vocabulary <= model.vocab, f"the tokens do not fit the vocabulary of {model.name}"
         self.config, self.inner, self.group, self.threads = model, inner, group, threads
         self._settle_in_thread()
-        self.samples = Samples(data.train_N, inner.sequence_length, data_seed)
-        starts_B = evaluation_starts(data.held_out_N.size, inner.sequence_length, inner.held_out_tokens)
-        self._held_out = windows(data.held_out_N, starts_B, inner.sequence_length)
+        self.reader = reader
+        self._held_out = reader.held_out(inner.held_out_tokens)
         self.model = group.sharded_model(model)
         self.layout: FlatLayout = layout_of(self.model)
         self._parameters = list(self.model.parameters())
@@ -133,12 +129,13 @@ class InnerTrainer:
             indices = list(islice(samples, self.inner.batch_size))
             if not indices:
                 break
-            drawn += len(indices)
-            loss = self._step(indices)
+            batch = self.reader.batch(indices)
+            drawn += len(batch)
+            loss = self._step(batch)
             if loss is None:
                 skipped += 1
                 continue
-            tokens += len(indices) * self.inner.sequence_length
+            tokens += batch.tokens
             losses.append(loss)
             on_step(step, loss)
         mean = sum(losses) / len(losses) if losses else math.nan
@@ -146,25 +143,24 @@ class InnerTrainer:
         return TrainResult(mean, tokens, drawn, len(losses), seconds, skipped)
 
     def evaluate(self, should_stop: Callable[[], bool] = lambda: False) -> float:
-        """Held-out loss in nats per token (bytes), over a fixed set of windows; NaN if it was stopped on the way."""
+        """Held-out loss in nats per token (bytes), over a fixed set of samples; NaN if it was stopped on the way."""
         self._settle_in_thread()
-        inputs_BL, targets_BL = self._held_out
-        total = 0.0
+        samples, total = len(self._held_out), 0.0
         with torch.no_grad():
-            batch = max(1, _EVALUATION_BATCH_TOKENS // self.inner.sequence_length)
-            for start in range(0, len(inputs_BL), batch):
+            size = max(1, _EVALUATION_BATCH_TOKENS // self.reader.sequence_length)
+            for start in range(0, samples, size):
                 if should_stop():
                     total = math.nan
                     break
-                rows = slice(start, start + batch)
-                total += float(self._loss(inputs_BL[rows], targets_BL[rows])) * len(inputs_BL[rows])
+                batch = self._held_out.rows(start, start + size)
+                total += float(self._loss(batch)) * len(batch)
         for module in (*self.model.layers, self.model):
             module.reshard()  # a forward without a backward leaves the root gathered, and its copy would go stale
-        return total / len(inputs_BL)
+        return total / samples
 
-    def _step(self, indices: list[int]) -> float | None:
+    def _step(self, batch: Batch) -> float | None:
         """One optimizer step and its loss, or None if loss or gradient were not finite: then nothing has changed."""
-        loss = self._loss(*self.samples.batch(indices))
+        loss = self._loss(batch)
         torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.inner.grad_clip or math.inf)
         assert isinstance(norm, DTensor)  # the norm over all ranks, not yet summed
@@ -178,11 +174,13 @@ class InnerTrainer:
         self._optimizer.zero_grad(set_to_none=True)
         return value if sane else None
 
-    def _loss(self, inputs_BL: NDArray[np.int64], targets_BL: NDArray[np.int64]) -> Tensor:
+    def _loss(self, batch: Batch) -> Tensor:
         """Mean cross-entropy in fp32, whatever the model computes in."""
-        inputs = torch.from_numpy(inputs_BL).to(self.group.device)
-        targets = torch.from_numpy(targets_BL).to(self.group.device)
-        return F.cross_entropy(self.model(inputs).float().flatten(0, 1), targets.flatten())
+        device, documents = self.group.device, batch.documents_BL
+        inputs = torch.from_numpy(batch.inputs_BL).to(device)
+        targets = torch.from_numpy(batch.targets_BL).to(device)
+        logits = self.model(inputs, None if documents is None else torch.from_numpy(documents).to(device))
+        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
     def _settle_in_thread(self) -> None:
         """OpenMP's number of threads belongs to the calling thread: the one that trains has to set it."""

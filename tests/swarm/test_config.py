@@ -83,6 +83,7 @@ class TestMistakes:
             ("[node]\ndevice = 'tpu'", "[node] device: expected cpu, cuda or cuda:N, not 'tpu'"),
             ("[run]\ncodec = 'int9'", "[run] codec: 'int9' is not known; allowed: int8, int4, fp32"),
             ("[run]\nmodel = 'huge'", "[run] model: no model 'huge'; allowed: demo"),
+            ("[run]\ndata = 'a:x'", "[run] data: 'a:x' is no source with a whole weight like `fineweb-edu:55`"),
             ("[run]\nname = ''", "[run] name: must not be empty"),
             (f"[run]\nname = '{'x' * 65}'", "[run] name: expected at most 64 characters, not 65"),
             ("[run]\nouter_lr = nan", "[run] outer_lr: expected a finite number, not nan"),
@@ -186,8 +187,12 @@ class TestFingerprint:
     def test_fields_are_flat_and_name_the_data_and_the_model(self) -> None:
         fields = run_fields(RunConfig())
         assert all(isinstance(value, (str, int, float, bool)) for value in fields.values())
-        assert len(str(fields["dataset_digest"])) == 64
+        assert len(str(fields["data.digest.embedded"])) == 64
+        assert fields["data.weight.embedded from 0"] == 1
         assert fields["model.dim"] == SIZES["demo"].dim
+
+    def test_spaces_and_the_order_of_sources_make_no_other_run(self) -> None:
+        assert RunConfig(data=" embedded:3 ") == RunConfig()
 
     def test_a_whole_number_for_a_float_is_the_same_run(self, write: Write) -> None:
         one = load_config(write("[run]\nouter_lr = 1"))

@@ -10,15 +10,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from swarm.data import embedded
 from swarm.data.embedded import NoEmbeddedText, docstrings, load_embedded, split_held_out
-from swarm.data.tokenizer import decode, encode
+from swarm.data.source import Tokens
+from swarm.data.tokenizer import EOS, decode, encode
 
 _PRINT_DIGEST = (
     "import sys; from swarm.data.embedded import load_embedded; before = set(sys.modules);"
-    "print(load_embedded().digest.hex(), *sorted(set(sys.modules) - before))"
+    "print(load_embedded().digest, *sorted(set(sys.modules) - before))"
 )
+
+
+def whole(tokens: Tokens) -> NDArray[np.uint8]:
+    return tokens.read(0, tokens.count)
 
 
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
@@ -30,7 +36,7 @@ def test_another_process_reads_the_same_text_and_imports_nothing_but_the_topics(
         check=True,
         env={**os.environ, "PYTHONHASHSEED": hash_seed, "LC_ALL": "C"},
     ).stdout.split()
-    assert printed[0] == load_embedded().digest.hex()
+    assert printed[0] == load_embedded().digest
     assert set(printed[1:]) <= {"pydoc_data", "pydoc_data.topics"}
 
 
@@ -42,11 +48,11 @@ def test_loading_takes_less_than_a_second_of_processor_time() -> None:
 
 def test_there_is_a_megabyte_of_readable_text() -> None:
     data = load_embedded()
-    assert data.train_N.size > 1_000_000
-    assert 20_000 < data.held_out_N.size < data.train_N.size / 20
-    text = decode(data.train_N)
-    assert "Return" in text
-    assert np.mean(data.train_N < 128) > 0.99
+    assert data.train.count > 1_000_000
+    assert 20_000 < data.held_out.count < data.train.count / 20
+    tokens_N = whole(data.train)
+    assert "Return" in decode(tokens_N)
+    assert np.mean(tokens_N < 128) > 0.99
 
 
 def test_held_out_blocks_are_never_trained_on() -> None:
@@ -60,8 +66,8 @@ def test_held_out_blocks_are_never_trained_on() -> None:
 def test_held_out_text_is_not_in_the_training_text_either() -> None:
     """Texts occur once, so a long stretch of a held-out block should be nowhere in what is trained on."""
     data = load_embedded()
-    train = data.train_N.tobytes()
-    stretches = [data.held_out_N[start : start + 400].tobytes() for start in range(1000, data.held_out_N.size, 4096)]
+    train, held_out_N = whole(data.train).tobytes(), whole(data.held_out)
+    stretches = [held_out_N[start : start + 400].tobytes() for start in range(1000, held_out_N.size, 4096)]
     assert sum(stretch in train for stretch in stretches) <= 1
 
 
@@ -93,4 +99,5 @@ def test_a_python_without_its_sources_is_told_what_to_install(monkeypatch: pytes
 def test_the_text_is_what_is_digested() -> None:
     assert encode("x").tobytes() == b"x"
     data = load_embedded()
-    assert len(data.digest) == 32
+    assert len(bytes.fromhex(data.digest)) == 32
+    assert EOS not in whole(data.train), "it is one document"

@@ -13,17 +13,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from swarm.data.embedded import Dataset
+from swarm.data.batch import Batch
+from swarm.data.reader import Reader
 from swarm.model.llama import Llama
 from swarm.model.sizes import SIZES, ModelConfig
 from swarm.train.group import LocalGroup
 from swarm.train.schedule import warmed_up
 from swarm.train.trainer import InnerConfig, InnerTrainer
+from tests.swarm.data.sources import joined, reader_of, source_of
 
 TINY = ModelConfig("tiny", dim=32, layers=2, heads=4, kv_heads=2, ffn=48, vocab=256, tied=True)
-INNER = InnerConfig(sequence_length=16, batch_size=4, learning_rate=1e-2, warmup_steps=5, held_out_tokens=512)
+INNER = InnerConfig(batch_size=4, learning_rate=1e-2, warmup_steps=5, held_out_tokens=512)
 _TEXT_N = np.frombuffer((b"the quick brown fox jumps over the lazy dog; " * 200)[:8000], dtype=np.uint8)
-DATA = Dataset(_TEXT_N[:7000], _TEXT_N[7000:], vocabulary=256, digest=bytes(32))
+READER = reader_of(source_of(_TEXT_N[:7000], _TEXT_N[7000:]))
 
 T = TypeVar("T")
 
@@ -34,8 +36,10 @@ def group() -> Iterator[LocalGroup]:
         yield formed
 
 
-def trainer(group: LocalGroup, inner: InnerConfig = INNER, model: ModelConfig = TINY) -> InnerTrainer:
-    made = InnerTrainer(model, inner, DATA, group)
+def trainer(
+    group: LocalGroup, inner: InnerConfig = INNER, model: ModelConfig = TINY, reader: Reader = READER
+) -> InnerTrainer:
+    made = InnerTrainer(model, inner, reader, group)
     made.load_flat(made.initial(0))
     return made
 
@@ -65,8 +69,8 @@ def unsharded_losses(steps: int) -> list[float]:
     """The same training in plain torch, written out."""
     model = Llama(TINY)
     with LocalGroup() as group:
-        made = InnerTrainer(TINY, INNER, DATA, group)
-        theta_P, layout, samples = made.initial(0), made.layout, made.samples
+        made = trainer(group)
+        theta_P, layout = made.initial(0), made.layout
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             entry = layout.entry(name)
@@ -74,8 +78,9 @@ def unsharded_losses(steps: int) -> list[float]:
     optimizer = torch.optim.AdamW(model.parameters(), betas=INNER.betas, weight_decay=INNER.weight_decay, fused=True)
     losses = []
     for step in range(steps):
-        inputs_BL, targets_BL = samples.batch(range(step * 4, step * 4 + 4))
-        loss = F.cross_entropy(model(torch.from_numpy(inputs_BL)).flatten(0, 1), torch.from_numpy(targets_BL).flatten())
+        batch = READER.batch(range(step * 4, step * 4 + 4))
+        inputs_BL, targets_BL = torch.from_numpy(batch.inputs_BL), torch.from_numpy(batch.targets_BL)
+        loss = F.cross_entropy(model(inputs_BL).flatten(0, 1), targets_BL.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), INNER.grad_clip)
         optimizer.param_groups[0]["lr"] = warmed_up(step, INNER.warmup_steps, INNER.learning_rate)
@@ -191,8 +196,8 @@ def test_a_step_without_a_finite_gradient_is_left_out(group: LocalGroup, monkeyp
     compute = made._loss
     poisoned = itertools.count()
 
-    def loss(inputs_BL: np.ndarray, targets_BL: np.ndarray) -> torch.Tensor:
-        value = compute(inputs_BL, targets_BL)
+    def loss(batch: Batch) -> torch.Tensor:
+        value = compute(batch)
         return value * math.nan if next(poisoned) == 1 else value
 
     monkeypatch.setattr(made, "_loss", loss)
@@ -220,9 +225,17 @@ def test_a_gradient_limit_of_zero_means_none(group: LocalGroup) -> None:
     assert losses_of(unlimited, 4) == losses_of(wide, 4)
 
 
-def test_the_seed_of_the_data_chooses_the_samples(group: LocalGroup) -> None:
-    made = [InnerTrainer(TINY, INNER, DATA, group, data_seed=seed) for seed in (0, 0, 1)]
-    for one in made:
-        one.load_flat(one.initial(0))
-    same, again, other = (losses_of(one, 4) for one in made)
-    assert same == again != other
+def test_documents_of_a_sample_do_not_see_each_other(group: LocalGroup) -> None:
+    """The loss of two documents packed into one sample is that of each alone, together."""
+    documents = [_TEXT_N[:9], _TEXT_N[31:53]]
+    packed = joined(documents)
+    made = trainer(group)
+
+    def loss(text_N: np.ndarray, length: int) -> float:
+        reader = reader_of(source_of(text_N), sequence_length=length)
+        return made._loss(reader.batch([0])).item() * length
+
+    apart = sum(loss(packed[start:stop], stop - start) for start, stop in ((0, 10), (10, 33)))
+    # Alone, an end is followed by the beginning of its own document; packed, by that of the other: both are "t".
+    assert packed[0] == packed[10] == ord("t")
+    assert loss(packed, packed.size) == pytest.approx(apart, rel=1e-5)
