@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
@@ -23,6 +24,7 @@ from p2p.protocol.messages import SignedRecord
 from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage, unpack
 
 MAGIC = b"swarm records 1\n"
+_RAW_BYTES = 1 << 20
 _ENTRY = struct.Struct("<II")
 
 
@@ -86,6 +88,19 @@ class ChainFile:
         while stop - start > 1 and self._ends[stop] - self._ends[start] > max_bytes:
             stop -= 1
         return tuple(self._read(round) for round in range(start, stop))
+
+    def raw(self, height: int) -> Iterator[bytes]:
+        """The file's bytes up to the record of round `height`: a chain file by themselves. May be read in any thread.
+
+        Raises OSError when the chain is cut meanwhile.
+        """
+        return self._raw(height + 1, self._hashes[height + 1], self._ends[height + 1])
+
+    def _raw(self, index: int, head: bytes, end: int) -> Iterator[bytes]:
+        for start in range(0, end, _RAW_BYTES):
+            yield os.pread(self._file, min(_RAW_BYTES, end - start), start)
+        if self._hashes[index : index + 1] != [head]:
+            raise OSError(f"{self.path}: the chain was cut while it was read")
 
     def close(self) -> None:
         os.close(self._file)

@@ -19,6 +19,7 @@ from ops.digest import Buffer, digest
 from ops.outer_step import nesterov_step_encoded
 from p2p.protocol.holdings import EMPTY
 from p2p.transfer.state import CHUNK_VALUES, StateDigests
+from swarm.checkpoint.snapshot import Snapshot
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class OuterState:
         self._locks_C = [threading.Lock() for _ in range(chunks)]
         self._turn = asyncio.Lock()
         self._digests: StateDigests | None = None
+        self._snapshots: tuple[Snapshot, ...] = ()
 
     @property
     def count(self) -> int:
@@ -120,6 +122,21 @@ class OuterState:
                     del self.manifests[old]
             return self._digests
 
+    # --- for checkpoints ---------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The state as it is now, whatever happens to it while the snapshot is read. Give it back with `release`."""
+        round = self.round
+        assert round is not None, "chunks of several rounds are no state"
+        snapshot = Snapshot(round, self._locks_C, self._chunk)
+        self._snapshots = (*self._snapshots, snapshot)
+        return snapshot
+
+    def release(self, snapshot: Snapshot) -> None:
+        """It is read."""
+        self._snapshots = tuple(other for other in self._snapshots if other is not snapshot)
+        snapshot.close()
+
     # --- a chunk at a time: for donors and newcomers, from any thread -------------------------------------------------
 
     def version(self, index: int) -> int:
@@ -138,6 +155,7 @@ class OuterState:
         new_P = np.frombuffer(data, np.float32)
         assert new_P.size == 2 * theta_P.size
         with self._locks_C[index]:
+            self._keep_for_snapshots(index)
             theta_P[:], momentum_P[:] = new_P[: theta_P.size], new_P[theta_P.size :]
             self._round_C[index] = round
             self._digests = None
@@ -156,9 +174,15 @@ class OuterState:
         theta_P, momentum_P = self._chunk(index)
         with self._locks_C[index]:
             if mean is not None:
+                self._keep_for_snapshots(index)
                 piece = mean.slice(*self._bounds(index))
                 nesterov_step_encoded(theta_P, momentum_P, piece, lr=self._lr, momentum=self._mu)
             self._round_C[index] = round
+
+    def _keep_for_snapshots(self, index: int) -> None:
+        """The chunk, whose lock is held, is about to change."""
+        for snapshot in self._snapshots:
+            snapshot.keep(index)
 
     def _hash(self, index: int) -> tuple[bytes, bytes]:
         theta_P, momentum_P = self._chunk(index)

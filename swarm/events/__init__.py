@@ -4,6 +4,7 @@
 of the writer's clock: to be shown, never compared between machines) and its name under `event`.
 """
 
+from swarm.events.checkpoints import Checkpoint, CheckpointRefused, Resumed, Uploaded
 from swarm.events.event import Event, megabytes, short
 from swarm.events.life import Error, Evaluated, Left, Notice, Started, Synced, Train, Waiting
 from swarm.events.log import EVENTS, EventFile, EventLog, EventReader, parse
@@ -14,6 +15,8 @@ __all__ = [
     "EVENTS",
     "Attempt",
     "Behind",
+    "Checkpoint",
+    "CheckpointRefused",
     "DonorDropped",
     "Error",
     "Evaluated",
@@ -28,11 +31,13 @@ __all__ = [
     "Reducing",
     "Refused",
     "RefusedPlan",
+    "Resumed",
     "Round",
     "Started",
     "Straggler",
     "Synced",
     "Train",
+    "Uploaded",
     "Waiting",
     "megabytes",
     "parse",

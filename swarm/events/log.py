@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from p2p.errors import SwarmError
-from swarm.events import life, peers, rounds
+from swarm.events import checkpoints, life, peers, rounds
 from swarm.events.event import Event
 
 EVENTS: dict[str, type[Event]] = {
@@ -20,6 +20,7 @@ EVENTS: dict[str, type[Event]] = {
     for cls in (
         *(life.Started, life.Waiting, life.Synced, life.Train, life.Evaluated, life.Left, life.Notice, life.Error),
         *(peers.PeerUp, peers.PeerDown, peers.Refused, peers.DonorDropped),
+        *(checkpoints.Checkpoint, checkpoints.Uploaded, checkpoints.CheckpointRefused, checkpoints.Resumed),
         *(rounds.Reducing, rounds.Attempt, rounds.Straggler, rounds.RefusedPlan, rounds.Behind, rounds.Round),
     )
 }

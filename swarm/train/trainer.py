@@ -19,11 +19,13 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from ops.layout import FlatLayout
+from swarm.checkpoint.inner import InnerState
 from swarm.data.batch import Batch
 from swarm.data.reader import Reader
 from swarm.model.initial import initial_theta
 from swarm.model.sizes import ModelConfig
 from swarm.train.group import LocalGroup, layout_of, load_flat, store_flat
+from swarm.train.inner_state import load_optimizer, store_optimizer
 from swarm.train.schedule import warmed_up
 
 HELD_OUT_TOKENS = 16_384
@@ -106,6 +108,21 @@ class InnerTrainer:
     def store_flat(self, out_P: NDArray[np.float32]) -> None:
         """Copy the parameters into out_P."""
         store_flat(self.model, self.layout, self.group, out_P)
+
+    def inner_state(self) -> InnerState:
+        """A copy of AdamW's moments and its counter, for a checkpoint."""
+        vectors: dict[str, NDArray[np.float32]] = {}
+
+        def vector(name: str) -> NDArray[np.float32]:
+            return vectors.setdefault(name, np.empty(self.layout.count, np.float32))
+
+        store_optimizer(self._optimizer, self.model, self.layout, self.group, vector)
+        return InnerState(vectors, self.steps_taken)
+
+    def load_inner_state(self, state: InnerState) -> None:
+        """Go on from these moments, also if they come from a group of another size."""
+        load_optimizer(self._optimizer, self.model, self.layout, self.group, state.vectors, state.steps)
+        self.steps_taken = state.steps
 
     def train(
         self,

@@ -114,6 +114,26 @@ def test_corruption_and_junk_are_cut_off(tmp_path: Path, where: int, flip: int, 
         assert chain.torn_bytes == 0
 
 
+@pytest.mark.parametrize("height", [-1, 0, 3, 5])
+def test_the_raw_bytes_up_to_a_record_are_a_chain_file(tmp_path: Path, height: int) -> None:
+    written(tmp_path / "records")
+    with opened(tmp_path / "records") as chain:
+        (tmp_path / "copy").write_bytes(b"".join(chain.raw(height)))
+        with opened(tmp_path / "copy") as copy:
+            assert copy.torn_bytes == 0
+            assert copy.tip.height == height
+            assert copy.tip.head == chain.hash_at(height)
+
+
+def test_raw_bytes_of_a_chain_that_is_cut_meanwhile_are_an_error(tmp_path: Path) -> None:
+    written(tmp_path / "records")
+    with opened(tmp_path / "records") as chain:
+        parts = chain.raw(4)
+        chain.truncate(2)
+        with pytest.raises(OSError, match="cut while it was read"):
+            list(parts)
+
+
 def test_a_record_that_became_unreadable_is_an_error_not_a_lie(tmp_path: Path) -> None:
     path = tmp_path / "records"
     written(path)
