@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +22,16 @@ class Event(BaseModel):
 def short(peer: str) -> str:
     """The end of a peer id: the start is the same for all Ed25519 keys."""
     return peer[-6:]
+
+
+def names(peers: Sequence[str]) -> str:
+    """Some peers, in short."""
+    return join([short(peer) for peer in peers])
+
+
+def join(words: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:]))) or "nobody"
 
 
 def megabytes(count: float) -> str:

@@ -20,8 +20,11 @@ EVENTS: dict[str, type[Event]] = {
     for cls in (
         *(life.Started, life.Waiting, life.Synced, life.Train, life.Evaluated, life.Left, life.Notice, life.Error),
         *(peers.PeerUp, peers.PeerDown, peers.Refused, peers.DonorDropped),
+        *(peers.Unreachable, peers.Doubted, peers.Dead, peers.Returned, peers.Forgotten),
         *(checkpoints.Checkpoint, checkpoints.Uploaded, checkpoints.CheckpointRefused, checkpoints.Resumed),
-        *(rounds.Reducing, rounds.Attempt, rounds.Straggler, rounds.RefusedPlan, rounds.Behind, rounds.Round),
+        *(rounds.Ready, rounds.Reducing, rounds.Voted, rounds.Committed, rounds.Round),
+        *(rounds.Attempt, rounds.Superseded, rounds.Repaired, rounds.Adopted, rounds.Excluded, rounds.Straggler),
+        *(rounds.RefusedPlan, rounds.RefusedMessage, rounds.Behind, rounds.AskedForRecord, rounds.HistoryReplaced),
     )
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarm.events.event import Event, short
+from swarm.events.event import Event, names, short
 
 
 class PeerUp(Event):
@@ -20,6 +20,65 @@ class PeerDown(Event):
 
     def line(self) -> str:
         return f"peer {short(self.peer)} is down: {self.reason}"
+
+
+class Unreachable(Event):
+    """The redial after a lost link failed: the peer is doubted. Whether it is dead, others are asked."""
+
+    EVENT = "unreachable"
+    peer: str
+    reason: str
+
+    def line(self) -> str:
+        return f"peer {short(self.peer)} cannot be reached: {self.reason}"
+
+
+class Doubted(Event):
+    """This node misses a peer that others hear: it is not dead."""
+
+    EVENT = "doubted"
+    round: int
+    peer: str
+    reason: str
+    heard_by: tuple[str, ...]
+
+    def line(self) -> str:
+        return f"peer {short(self.peer)} is missed ({self.reason}), but {names(self.heard_by)} can hear it"
+
+
+class Dead(Event):
+    """A peer counts as dead from now on, and why."""
+
+    EVENT = "dead"
+    round: int
+    peer: str
+    reason: str
+
+    def line(self) -> str:
+        return f"peer {short(self.peer)} counts as dead: {self.reason}"
+
+
+class Returned(Event):
+    """A peer that was doubted or dead is there again."""
+
+    EVENT = "returned"
+    round: int
+    peer: str
+    was: str
+    seconds: float
+
+    def line(self) -> str:
+        return f"peer {short(self.peer)} is back, {self.seconds:.1f} s after it was {self.was}"
+
+
+class Forgotten(Event):
+    """A peer has been gone for so long that it is not dialled any more; it may come back as a new one."""
+
+    EVENT = "forgotten"
+    peer: str
+
+    def line(self) -> str:
+        return f"peer {short(self.peer)} has long been gone and is not dialled any more"
 
 
 class Refused(Event):

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from swarm.events.event import Event, megabytes, short
+from swarm.events.event import Event, megabytes, names, short
+
+
+class Ready(Event):
+    """This node has done its part of the training and waits for the plan; without tokens it only receives."""
+
+    EVENT = "ready"
+    round: int
+    tokens: int
+    samples: int
 
 
 class Reducing(Event):
@@ -13,10 +22,18 @@ class Reducing(Event):
     attempt: int
     coordinator: str
     members: int
+    """How many take part, and below who they are."""
+    seats: tuple[str, ...] = ()
+    contributors: tuple[str, ...] = ()
+    """Those whose pseudo-gradient goes into the mean, lost ones too."""
+    values: int = 0
+    """In the vector."""
+    kept: int = 0
+    """Values whose mean an earlier attempt has brought about already."""
 
 
 class Attempt(Event):
-    """A new attempt at a round begins."""
+    """This node coordinates and opens a new attempt at a round."""
 
     EVENT = "attempt"
     round: int
@@ -27,15 +44,75 @@ class Attempt(Event):
         return f"round {self.round}, attempt {self.attempt}: {self.reason}"
 
 
+class Superseded(Event):
+    """This node follows another coordinator from now on and has stopped the reduce that was under way."""
+
+    EVENT = "superseded"
+    round: int
+    attempt: int
+    """The one that goes on; `peer` coordinates it."""
+    peer: str
+
+    def line(self) -> str:
+        return f"round {self.round}: stops its reduce, for {short(self.peer)} opens attempt {self.attempt}"
+
+
+class Repaired(Event):
+    """This node coordinates: the new attempt keeps what the last one has done, and does again what it has not."""
+
+    EVENT = "repaired"
+    round: int
+    attempt: int
+    lost: tuple[str, ...]
+    segments: int
+    values: int = 0
+    """In the vector."""
+    kept: int = 0
+    """Values whose mean is there already."""
+
+    def line(self) -> str:
+        whom = f" without {names(self.lost)}" if self.lost else ""
+        share = f", {100 * self.kept / self.values:.0f} % of the mean is kept" if self.values else ""
+        return f"round {self.round}, attempt {self.attempt}: repairs the last one{whom}{share}"
+
+
+class Adopted(Event):
+    """This node coordinates and takes up a result that members have voted for: it may have been committed already."""
+
+    EVENT = "adopted"
+    round: int
+    attempt: int
+    holders: tuple[str, ...]
+    missing: tuple[str, ...]
+    """Those who have to be given the mean."""
+
+    def line(self) -> str:
+        rest = f"; the mean is missing at {names(self.missing)}" if self.missing else ""
+        return f"round {self.round}, attempt {self.attempt}: adopts what {names(self.holders)} voted for{rest}"
+
+
+class Excluded(Event):
+    """This node coordinates and leaves a live member out of the round."""
+
+    EVENT = "excluded"
+    round: int
+    peer: str
+    reason: str
+
+    def line(self) -> str:
+        return f"round {self.round} leaves out {short(self.peer)}: {self.reason}"
+
+
 class Straggler(Event):
     """A live member was not waited for any longer."""
 
     EVENT = "straggler"
     round: int
     peer: str
+    reason: str = "it is not ready"
 
     def line(self) -> str:
-        return f"round {self.round} goes on without {short(self.peer)}, which is not ready"
+        return f"round {self.round} goes on without {short(self.peer)}: {self.reason}"
 
 
 class RefusedPlan(Event):
@@ -50,11 +127,79 @@ class RefusedPlan(Event):
         return f"round {self.round}: plan of {short(self.peer)} refused: {self.reason}"
 
 
+class RefusedMessage(Event):
+    """A message about a round that this node does not follow, and why."""
+
+    EVENT = "refused_message"
+    round: int
+    peer: str
+    message: str
+    reason: str
+
+    def line(self) -> str:
+        return f"round {self.round}: {self.message} of {short(self.peer)} refused: {self.reason}"
+
+
+class Voted(Event):
+    """This node holds the whole mean of an attempt and has signed the record that it makes."""
+
+    EVENT = "voted"
+    round: int
+    attempt: int
+    record: str
+    """Hash of the record, hex."""
+
+
+class Committed(Event):
+    """This node has learned that a round is committed, and can apply it."""
+
+    EVENT = "committed"
+    round: int
+    attempt: int
+    record: str
+    """Hash of the record, hex."""
+    members: tuple[str, ...]
+    weights: tuple[int, ...]
+    """Tokens of each member."""
+    lost: tuple[str, ...] = ()
+    """Members that contributed and did not live to see it."""
+    signatures: int
+
+
+class AskedForRecord(Event):
+    """Others are a round further; this node asks for the record it has missed."""
+
+    EVENT = "asked_for_record"
+    round: int
+    peer: str
+
+    def line(self) -> str:
+        return f"others have committed round {self.round}: asks {short(self.peer)} for its record"
+
+
+class HistoryReplaced(Event):
+    """Records of this node gave way to those of a heavier lineage, from which it fetches the state."""
+
+    EVENT = "history_replaced"
+    after: int
+    """The last round that both share."""
+    records: int
+    """How many of ours are dropped."""
+    peer: str
+
+    def line(self) -> str:
+        return (
+            f"history after round {self.after} replaced by that of {short(self.peer)}: {self.records} records dropped"
+        )
+
+
 class Behind(Event):
     """The swarm went on without this node; it fetches what it missed."""
 
     EVENT = "behind"
     reason: str
+    round: int = -1
+    """The round it was in."""
 
     def line(self) -> str:
         return f"behind the swarm: {self.reason}"

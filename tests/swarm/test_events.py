@@ -9,31 +9,47 @@ import pytest
 
 from swarm.events import (
     EVENTS,
+    Adopted,
+    AskedForRecord,
     Attempt,
     Behind,
     Checkpoint,
     CheckpointRefused,
+    Committed,
+    Dead,
     DonorDropped,
+    Doubted,
     Error,
     Evaluated,
     EventFile,
     EventLog,
     EventReader,
+    Excluded,
+    Forgotten,
+    HistoryReplaced,
     Left,
     Notice,
     PeerDown,
     PeerUp,
+    Ready,
     Reducing,
     Refused,
+    RefusedMessage,
     RefusedPlan,
+    Repaired,
     Resumed,
+    Returned,
     Round,
     Started,
     Straggler,
+    Superseded,
     Synced,
     Train,
+    Unreachable,
     Uploaded,
+    Voted,
     Waiting,
+    names,
     parse,
 )
 
@@ -76,12 +92,31 @@ ALL = [
     Refused(peer=PEER, reason="another run"),
     Attempt(round=3, attempt=1, reason="a member died"),
     Straggler(round=3, peer=PEER),
+    Unreachable(peer=PEER, reason="connection refused"),
+    Doubted(round=3, peer=PEER, reason="silent for 6.1 s", heard_by=("b", "c")),
+    Dead(round=3, peer=PEER, reason="silent for 6.1 s, and nobody hears it"),
+    Returned(round=3, peer=PEER, was="dead", seconds=4.0),
+    Forgotten(peer=PEER),
+    Ready(round=3, tokens=4096, samples=32),
+    Voted(round=3, attempt=1, record="aa"),
+    Committed(round=3, attempt=1, record="aa", members=(PEER, "b"), weights=(4096, 0), signatures=2),
+    Superseded(round=3, attempt=1, peer=PEER),
+    Repaired(round=3, attempt=1, lost=(PEER,), segments=5, values=1000, kept=750),
+    Adopted(round=3, attempt=1, holders=("b", "c"), missing=("d",)),
+    Excluded(round=3, peer=PEER, reason="gives no promise"),
+    RefusedMessage(round=3, peer=PEER, message="prepare", reason="a lower ballot than promised"),
+    AskedForRecord(round=3, peer=PEER),
+    HistoryReplaced(after=2, records=3, peer=PEER),
     RefusedPlan(round=3, peer=PEER, reason="a newcomer has weight"),
     Behind(reason="round 4 was committed without us"),
     Notice(message="the DHT is slow"),
     Left(round=9),
     Error(message="disk full"),
 ]
+
+
+PROGRESS = (Train, Ready, Reducing, Voted, Committed)
+"""Events for which people at a node's terminal are not disturbed."""
 
 
 def test_there_is_an_example_of_every_event() -> None:
@@ -142,9 +177,10 @@ def test_people_get_one_line_an_event_and_none_for_progress_within_a_round(
     log.close()
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert len(captured.err.splitlines()) == len(ALL) - 2
+    assert len(captured.err.splitlines()) == len(ALL) - len(PROGRESS)
     assert "round 3 committed: loss 2.500, 3 of 4 members in the mean" in captured.err
     assert "attempt 1" in captured.err
+    assert all(bool(event.line()) != isinstance(event, PROGRESS) for event in ALL)
 
 
 def test_quiet_means_quiet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,3 +202,8 @@ def test_lines_for_people() -> None:
     idle = ROUND.model_copy(update={"loss": None, "attempt": 0})
     assert "did not train" in idle.line()
     assert "attempt" not in idle.line()
+    assert Repaired(round=3, attempt=1, lost=(), segments=5).line() == "round 3, attempt 1: repairs the last one"
+    adopted = Adopted(round=3, attempt=1, holders=("b", "c"), missing=())
+    assert adopted.line() == "round 3, attempt 1: adopts what b and c voted for"
+    assert names(()) == "nobody"
+    assert names(("peer-a", "peer-b", "peer-c")) == "peer-a, peer-b and peer-c"
