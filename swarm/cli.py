@@ -206,6 +206,23 @@ def audit(
 
 
 @app.command()
+def why(
+    logs: Annotated[
+        list[Path] | None, typer.Argument(help="State directories, folders of them, or event files [default: own].")
+    ] = None,
+    round: Annotated[int | None, typer.Option("--round", "-r", help="Which round [default: the newest].")] = None,
+) -> None:
+    """Tell the story of a round: who was in it, each attempt and why it began, who was lost and how that was noticed.
+
+    From the event logs of one or several nodes, of running ones, too. Better with the logs of all: only a coordinator
+    knows why it opened an attempt. Times are seconds since each node began the round; clocks may differ.
+    """
+    from swarm.why.command import why as tell
+
+    tell(logs or [_load(None, {}).node.events_path], round)
+
+
+@app.command()
 def keygen(path: Annotated[Path | None, typer.Argument(help="Key file [default: the node's].")] = None) -> None:
     """Print the peer id of a key file; make the file first if it is not there."""
     target = path or _load(None, {}).node.key_path
