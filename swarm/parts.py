@@ -30,6 +30,7 @@ from p2p.transfer.transfer import Transfer
 from swarm import events
 from swarm.config import Config, NodeConfig, run_fields, run_fingerprint
 from swarm.events import EventLog
+from swarm.listener import EventListener
 from swarm.outer_state import OuterState
 from swarm.state_dir import RECORDS
 from swarm.train.build import build_trainer
@@ -68,6 +69,10 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         fingerprint = run_fingerprint(run)
         chain = ChainFile(node.state_dir / RECORDS, fingerprint)
         stack.callback(chain.close)
+        if chain.torn_bytes:
+            log.write(
+                events.Notice(message=f"{chain.path}: cut off {chain.torn_bytes} bytes behind the last good record")
+            )
         rules = Rules(
             fingerprint=fingerprint,
             count=state.count,
@@ -77,7 +82,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
             min_peers=run.min_peers,
             founders=run.founders,
         )
-        listener = _Listener(log)
+        listener = EventListener(log)
         member = Member(identity, rules, state, chain, listener)
         mesh = Mesh(identity, RunIdentity(fingerprint, run_fields(run)), member, bulk_lanes=node.bulk_lanes)
         transfer = Transfer(
@@ -175,17 +180,3 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-class _Listener:
-    """Turns what the member notes into events."""
-
-    def __init__(self, log: EventLog) -> None:
-        self._log = log
-
-    def __call__(self, event: str, fields: dict[str, object]) -> None:
-        self._log.write(events.EVENTS[event].model_validate(fields))
-
-    def on_drop(self, peer: str, reason: str) -> None:
-        """State transfer leaves a donor alone."""
-        self._log.write(events.DonorDropped(peer=peer, reason=reason))

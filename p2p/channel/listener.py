@@ -74,7 +74,8 @@ class Listener:
         self._terms, self._context, self._meter = terms, context, meter
         self._on_established, self._report = on_established, report
         self._seconds = handshake_seconds
-        self._unproven: dict[asyncio.Task[None], None] = {}  # oldest first
+        self._unproven: dict[asyncio.Task[None], str] = {}
+        """Address of each, the oldest first."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._unclaimed: set[socket.socket] = set()
         self._loop: asyncio.AbstractEventLoop
@@ -111,12 +112,12 @@ class Listener:
         accepted.setblocking(False)
         if len(self._unproven) >= MAX_UNPROVEN:
             oldest = next(iter(self._unproven))
-            del self._unproven[oldest]
+            self._report(self._unproven.pop(oldest), f"{MAX_UNPROVEN} newer connections have not proved who they are")
             oldest.cancel()
         task = asyncio.create_task(self._greet(accepted, f"{address[0]}:{address[1]}"))
         self._unclaimed.add(accepted)
         self._tasks.add(task)
-        self._unproven[task] = None
+        self._unproven[task] = f"{address[0]}:{address[1]}"
         task.add_done_callback(self._greeted)
         task.add_done_callback(partial(self._close_unclaimed, accepted))
 

@@ -7,7 +7,7 @@ of the writer's clock: to be shown, never compared between machines) and its nam
 from swarm.events.checkpoints import Checkpoint, CheckpointRefused, Resumed, Uploaded
 from swarm.events.event import Event, join, megabytes, names, short
 from swarm.events.life import Error, Evaluated, Left, Notice, Started, Synced, Train, Waiting
-from swarm.events.log import EVENTS, EventFile, EventLog, EventReader, parse
+from swarm.events.log import EVENTS, EventFile, EventLog, EventReader, event_of, parse
 from swarm.events.peers import Dead, DonorDropped, Doubted, Forgotten, PeerDown, PeerUp, Refused, Returned, Unreachable
 from swarm.events.rounds import (
     Adopted,
@@ -71,6 +71,7 @@ __all__ = [
     "Uploaded",
     "Voted",
     "Waiting",
+    "event_of",
     "join",
     "megabytes",
     "names",

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -82,10 +82,15 @@ class EventReader:
                 yield event
 
 
+def event_of(name: str, fields: Mapping[str, object]) -> Event:
+    """The event of that name, e.g. from a p2p.protocol.effects.Note."""
+    return EVENTS[name].model_validate(fields)
+
+
 def parse(line: bytes | str) -> tuple[float, Event] | None:
     """(time, event) of one line; None if it is none that this version knows."""
     try:
         fields = json.loads(line)
-        return float(fields["time"]), EVENTS[fields["event"]].model_validate(fields)
+        return float(fields["time"]), event_of(fields["event"], fields)
     except (ValueError, KeyError, TypeError, ValidationError):
         return None

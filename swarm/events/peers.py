@@ -86,10 +86,15 @@ class Refused(Event):
 
     EVENT = "refused"
     peer: str
+    """Its address, if it did not prove who it is."""
     reason: str
+    times: int = 1
+    """How often it happened since it was told last (swarm.events.flood)."""
 
     def line(self) -> str:
-        return f"peer {short(self.peer)} refused: {self.reason}"
+        who = self.peer if ":" in self.peer else short(self.peer)
+        often = f" ({self.times} times)" if self.times > 1 else ""
+        return f"peer {who} refused: {self.reason}{often}"
 
 
 class DonorDropped(Event):

@@ -194,6 +194,7 @@ async def test_a_flood_of_silent_visitors_does_not_keep_a_peer_out(
     await asyncio.gather(peer.linked(node), node.linked(peer))
     assert await visitors[0].is_cut_off()  # the oldest goes first
     assert len(node.mesh._listener._unproven) <= 4
+    assert "4 newer connections have not proved who they are" in [reason for _, reason in node.said("refused")]
 
 
 async def test_a_port_scan_is_nothing_to_tell(new_node: NodeFactory, visit: Callable) -> None:
