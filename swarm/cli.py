@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from p2p.errors import SwarmError
+from swarm.data.cli import app as data
 
 if TYPE_CHECKING:
     from swarm.config import Config
@@ -203,6 +204,9 @@ def audit(
     from swarm.audit import audit as prove
 
     raise typer.Exit(prove(folders or [_load(None, {}).node.state_dir], one_lineage=one_lineage))
+
+
+app.add_typer(data, name="data")
 
 
 @app.command()

@@ -126,6 +126,12 @@ class NodeConfig(Table):
     """Ed25519 identity; unset: identity.key in the state directory."""
     events_file: FilePath | None = None
     """Structured log; unset: events.jsonl in the state directory."""
+    data_dir: Annotated[str, Field(min_length=1)] | None = None
+    """Where the sources of the run's data lie: a path or URL; each is a folder there, called as in the mix."""
+    data_cache: FilePath = Field(default_factory=lambda: Path("~/.cache/swarm/data").expanduser())
+    """Where blocks of data that lies elsewhere are kept."""
+    data_cache_gb: Rate = 50.0
+    """How many GB of them."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     threads: Positive | None = None
     """CPU threads for training; unset: one per core."""
@@ -157,27 +163,27 @@ class Config(Table):
 
 
 @cache
-def run_fields(run: RunConfig) -> dict[str, Scalar]:
+def run_fields(run: RunConfig, data_dir: str | None = None) -> dict[str, Scalar]:
     """All that members must agree on, flat, so that a refusal can name what differs.
 
     Beside `[run]` itself: the weights of the data's mix one by one, the digest of each source (the embedded one differs
     between Python versions), and the dimensions that the model's name stands for, which could differ between versions
-    of Swarm.
+    of Swarm. data_dir: where this node has the sources. Raises SwarmError if one is not there.
     """
     from swarm.data.mix import parse_mix
-    from swarm.data.open import open_sources
+    from swarm.data.open import data_digests
     from swarm.model.sizes import SIZES
 
     fields: dict[str, Scalar] = dict(run.model_dump(exclude={"data"}))
     for phase in parse_mix(run.data).phases:
         fields |= {f"data.weight.{name} from {phase.begin}": weight for name, weight in phase.weights}
-    fields |= {f"data.digest.{name}": source.digest for name, source in open_sources(run.data).items()}
+    fields |= {f"data.digest.{name}": digest for name, digest in data_digests(run.data, data_dir).items()}
     return fields | {f"model.{key}": value for key, value in asdict(SIZES[run.model]).items()}
 
 
-def run_fingerprint(run: RunConfig) -> bytes:
+def run_fingerprint(run: RunConfig, data_dir: str | None = None) -> bytes:
     """32 bytes: BLAKE3 of the canonical JSON (sorted keys, no spaces, shortest floats) of `run_fields`."""
     from blake3 import blake3
 
-    canonical = json.dumps(run_fields(run), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    canonical = json.dumps(run_fields(run, data_dir), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return blake3(FINGERPRINT_DOMAIN + canonical.encode()).digest()

@@ -66,7 +66,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         state = OuterState(
             theta_P, np.zeros_like(theta_P), codec=codec, lr=run.outer_lr, momentum=run.outer_momentum, pool=pool
         )
-        fingerprint = run_fingerprint(run)
+        fingerprint = run_fingerprint(run, node.data_dir)
         chain = ChainFile(node.state_dir / RECORDS, fingerprint)
         stack.callback(chain.close)
         if chain.torn_bytes:
@@ -84,7 +84,9 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         )
         listener = EventListener(log)
         member = Member(identity, rules, state, chain, listener)
-        mesh = Mesh(identity, RunIdentity(fingerprint, run_fields(run)), member, bulk_lanes=node.bulk_lanes)
+        mesh = Mesh(
+            identity, RunIdentity(fingerprint, run_fields(run, node.data_dir)), member, bulk_lanes=node.bulk_lanes
+        )
         transfer = Transfer(
             mesh,
             state,
@@ -114,7 +116,7 @@ def donor_limits(node: NodeConfig) -> DeskLimits:
 
 def _open_trainer(config: Config) -> tuple[InnerTrainer, LocalGroup]:
     group = LocalGroup(config.node.device)
-    return build_trainer(config.run, group, config.node.threads or _cores()), group
+    return build_trainer(config, group, config.node.threads or _cores()), group
 
 
 def _cores() -> int:
@@ -127,7 +129,7 @@ async def _announced(
 ) -> AsyncIterator[None]:
     """While open: announce where we listen, dial whoever is found."""
     hosts = [config.node.announce_host] if config.node.announce_host else _hosts(discovery)
-    fingerprint = run_fingerprint(config.run)
+    fingerprint = run_fingerprint(config.run, config.node.data_dir)
     strangers: set[str] = set()
     sequence = 0
 

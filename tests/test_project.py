@@ -169,6 +169,7 @@ def test_named_make_targets_exist(page: Path) -> None:
 
 def test_named_commands_exist() -> None:
     commands = set(re.findall(r"^@app\.command\(\)\ndef (\w+)", read("swarm/cli.py"), re.MULTILINE))
+    commands |= set(re.findall(r'^app\.add_typer\(.*name="(\w+)"', read("swarm/cli.py"), re.MULTILINE))
     for page in PAGES:
         assert set(re.findall(r"(?:^|`)swarm ([a-z]+)", read(page), re.MULTILINE)) <= commands, page
 

@@ -25,10 +25,10 @@ class Reader:
         self._mix, self._sources = mix, dict(sources)
         first = self._sources[mix.names[0]]
         for source in self._sources.values():
-            if source.tokenizer != first.tokenizer:
+            if (source.tokenizer, source.eos) != (first.tokenizer, first.eos):
                 raise DataError(
-                    f"{first.name} and {source.name} were prepared with different tokenizers "
-                    f"({first.tokenizer[:12]}, {source.tokenizer[:12]}): prepare them with one"
+                    f"{first.name} and {source.name} were prepared with different tokenizers or ends of documents "
+                    f"({first.tokenizer[:12]} {first.eos}, {source.tokenizer[:12]} {source.eos}): prepare them alike"
                 )
         self.vocabulary = max(source.vocabulary for source in self._sources.values())
         self._eos = first.eos

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarm.config import RunConfig
+from swarm.config import Config, RunConfig
 from swarm.data.open import open_reader
 from swarm.model.sizes import model_config
 from swarm.train.group import LocalGroup
@@ -20,6 +20,8 @@ def inner_config(run: RunConfig) -> InnerConfig:
     )
 
 
-def build_trainer(run: RunConfig, group: LocalGroup, threads: int) -> InnerTrainer:
-    """The trainer of a node of this run; its parameters are not set yet (initial(run.seed), then load_flat)."""
-    return InnerTrainer(model_config(run.model), inner_config(run), open_reader(run), group, threads=threads)
+def build_trainer(config: Config, group: LocalGroup, threads: int) -> InnerTrainer:
+    """The trainer of this node; its parameters are not set yet (initial(run.seed), then load_flat)."""
+    run = config.run
+    reader = open_reader(run, config.node)
+    return InnerTrainer(model_config(run.model), inner_config(run), reader, group, threads=threads)

@@ -107,7 +107,10 @@ class TestHeldOut:
         assert np.bincount(batch.inputs_BL[:, 0] // 10_000).tolist() == [75, 0, 25]
 
     def test_a_source_without_held_out_text_leaves_its_share_out(self) -> None:
-        sources = [source_of(counted(100), name="a"), source_of(counted(100), counted(9000), name="b", eos=10**6)]
+        sources = [
+            source_of(counted(100), name="a", eos=10**6),
+            source_of(counted(100), counted(9000), name="b", eos=10**6),
+        ]
         assert len(reader_of(*sources).held_out(160)) == 10
         with pytest.raises(DataError, match=r"lower sequence_length.*--held-out"):
             reader_of(sources[0]).held_out(160)

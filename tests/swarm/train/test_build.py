@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from swarm.config import RunConfig
+from swarm.config import Config, RunConfig
 from swarm.data.open import open_reader
 from swarm.train.build import build_trainer, inner_config
 from swarm.train.group import LocalGroup
@@ -16,7 +16,7 @@ def test_every_inner_setting_comes_from_the_run() -> None:
 def test_the_trainer_of_a_run_has_its_model_and_order_of_samples() -> None:
     run = RunConfig(seed=11, sequence_length=32)
     with LocalGroup() as group:
-        trainer = build_trainer(run, group, threads=1)
+        trainer = build_trainer(Config(run=run), group, threads=1)
     assert trainer.config.name == "demo"
     assert trainer.layout.count == 820_352
     inputs_BL = trainer.reader.batch(range(3)).inputs_BL

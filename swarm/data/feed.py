@@ -1,0 +1,81 @@
+"""Batches made ahead of the trainer, in threads of their own.
+
+What is made ahead is only a guess at what will be asked for: the trainer names the samples of each batch it takes. So a
+stop in the middle of a round loses no batch and doubles none, whatever was ready by then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from swarm.data.batch import Batch
+
+DEPTH = 4
+"""Batches that are ready or being made."""
+THREADS = 2
+_STOP_POLL_SECONDS = 0.1
+
+Make = Callable[[Sequence[int]], Batch]
+
+
+class Feed:
+    """For one taker. waited_seconds: how long it has waited for data, in all."""
+
+    def __init__(self, make: Make, depth: int = DEPTH, threads: int = THREADS) -> None:
+        """make: Reader.batch; several threads may be in it, each at a batch of its own."""
+        assert depth > 0
+        self._make, self._depth = make, depth
+        self._pool = ThreadPoolExecutor(threads, "feed")
+        self._expected: Iterator[Sequence[int]] = iter(())
+        self._ahead: deque[tuple[tuple[int, ...], Future[Batch]]] = deque()
+        self.waited_seconds = 0.0
+
+    def expect(self, batches: Iterable[Sequence[int]]) -> None:
+        """Which batches will be asked for from now on, in this order; what was expected before is forgotten."""
+        for _, future in self._ahead:
+            future.cancel()
+        self._ahead.clear()
+        self._expected = iter(batches)
+        self._fill()
+
+    def batch(self, indices: Sequence[int], should_stop: Callable[[], bool] = lambda: False) -> Batch | None:
+        """The batch of these samples, or None if should_stop() comes true while it is waited for.
+
+        Raises what making it raised. One that was not expected next is made all the same, and nothing more ahead.
+        """
+        began, wanted = time.monotonic(), tuple(indices)
+        if not self._ahead or self._ahead[0][0] != wanted:
+            self.expect([wanted])
+        future = self._ahead.popleft()[1]
+        self._fill()
+        try:
+            while not should_stop():
+                try:
+                    return future.result(_STOP_POLL_SECONDS)
+                except TimeoutError:
+                    if future.done():
+                        raise  # it was the reader's, not ours
+            return None
+        finally:
+            self.waited_seconds += time.monotonic() - began
+
+    def close(self) -> None:
+        """Make no more. What is being made is not waited for: a read over the network may take its time."""
+        self.expect(())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _fill(self) -> None:
+        while len(self._ahead) < self._depth and (indices := next(self._expected, None)) is not None:
+            self._ahead.append((tuple(indices), self._pool.submit(self._make, indices)))

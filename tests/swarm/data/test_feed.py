@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swarm.data.batch import Batch
+from swarm.data.feed import Feed
+
+
+def made(indices: Sequence[int]) -> Batch:
+    row_BL = np.array(indices, dtype=np.int64)[:, None]
+    return Batch(row_BL, row_BL, None, tuple(indices))
+
+
+class Gate:
+    """Makes batches once it is opened, and remembers which were begun."""
+
+    def __init__(self) -> None:
+        self.open, self.begun, self.changed = threading.Event(), list[tuple[int, ...]](), threading.Condition()
+
+    def __call__(self, indices: Sequence[int]) -> Batch:
+        with self.changed:
+            self.begun.append(tuple(indices))
+            self.changed.notify_all()
+        assert self.open.wait(30)
+        return made(indices)
+
+    def await_begun(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.begun) >= count, 30)
+
+
+PAIRS = [(i, i + 1) for i in range(0, 40, 2)]
+
+
+def test_batches_come_in_the_order_asked_for() -> None:
+    with Feed(made) as feed:
+        feed.expect(PAIRS)
+        assert [feed.batch(pair).indices for pair in PAIRS] == PAIRS  # type: ignore[union-attr]
+
+
+def test_batches_are_made_before_they_are_asked_for_but_not_many() -> None:
+    gate = Gate()
+    gate.open.set()
+    with Feed(gate, depth=3, threads=1) as feed:
+        feed.expect(PAIRS)
+        gate.await_begun(3)
+        assert gate.begun == PAIRS[:3]
+        feed.batch(PAIRS[0])
+        gate.await_begun(4)
+        assert gate.begun == PAIRS[:4]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 5).map(lambda i: (i,)), max_size=12), st.data())
+def test_whatever_was_expected_the_batch_is_the_one_asked_for(asked: list[tuple[int]], data: st.DataObject) -> None:
+    with Feed(made, depth=2) as feed:
+        for indices in asked:
+            if data.draw(st.booleans()):
+                feed.expect(data.draw(st.lists(st.integers(0, 5).map(lambda i: (i,)), max_size=4)))
+            batch = feed.batch(indices)
+            assert batch is not None
+            assert batch.indices == indices
+
+
+def test_an_error_comes_with_its_own_batch_and_the_others_are_whole() -> None:
+    def broken(indices: Sequence[int]) -> Batch:
+        if indices == (2, 3):
+            raise OSError("no such shard")
+        return made(indices)
+
+    with Feed(broken) as feed:
+        feed.expect(PAIRS)
+        assert feed.batch(PAIRS[0]) is not None
+        with pytest.raises(OSError, match="no such shard"):
+            feed.batch(PAIRS[1])
+        assert feed.batch(PAIRS[2]) is not None
+
+
+def test_a_time_out_of_the_reader_is_an_error_like_any_other() -> None:
+    def late(indices: Sequence[int]) -> Batch:
+        raise TimeoutError("the store does not answer")
+
+    with Feed(late) as feed, pytest.raises(TimeoutError, match="the store"):
+        feed.batch(PAIRS[0])
+
+
+def test_a_stop_is_heard_while_waiting_and_the_batch_may_be_asked_for_again() -> None:
+    gate, stop = Gate(), threading.Event()
+    with Feed(gate) as feed:
+        feed.expect(PAIRS)
+        threading.Thread(target=lambda: (gate.await_begun(1), stop.set())).start()
+        assert feed.batch(PAIRS[0], stop.is_set) is None
+        gate.open.set()
+        again = feed.batch(PAIRS[0])
+        assert again is not None
+        assert again.indices == PAIRS[0]
+
+
+def test_waiting_is_measured() -> None:
+    gate = Gate()
+    with Feed(gate) as feed:
+        threading.Timer(0.05, gate.open.set).start()
+        feed.batch(PAIRS[0])
+        assert feed.waited_seconds > 0.01
+
+
+def test_closing_waits_for_nobody_and_leaves_no_thread() -> None:
+    gate = Gate()
+    before = threading.active_count()
+    feed = Feed(gate)
+    feed.expect(PAIRS)
+    gate.await_begun(1)
+    feed.close()
+    gate.open.set()
+    for thread in [thread for thread in threading.enumerate() if thread.name.startswith("feed")]:
+        thread.join(30)
+    assert threading.active_count() == before
+    assert len(gate.begun) <= 2
