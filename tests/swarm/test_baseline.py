@@ -6,7 +6,7 @@ import pytest
 import torch.distributed as dist
 
 from swarm.baseline import Stopped, run_baseline
-from swarm.config import RunConfig
+from swarm.config import Config, RunConfig
 from swarm.train.build import build_trainer
 from swarm.train.group import LocalGroup
 
@@ -29,7 +29,7 @@ def test_each_baseline_trains_on_its_share_of_the_tokens() -> None:
 def test_alone_is_what_one_node_would_reach() -> None:
     result = run_baseline(RUN, total_tokens=3 * 2 * 32 * 2, nodes=2)
     with LocalGroup() as group:
-        trainer = build_trainer(RUN, group, threads=1)
+        trainer = build_trainer(Config(run=RUN), group, threads=1)
         trainer.load_flat(trainer.initial(RUN.seed))
         trainer.train(itertools.count(), 3)
         assert result.alone == trainer.evaluate()

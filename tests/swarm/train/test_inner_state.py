@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from swarm.config import RunConfig
+from swarm.config import Config, RunConfig
 from swarm.train.build import build_trainer
 from swarm.train.group import LocalGroup
 
@@ -21,7 +21,7 @@ def group() -> Iterator[LocalGroup]:
 
 
 def test_training_goes_on_with_the_same_losses_to_the_bit(group: LocalGroup) -> None:
-    first = build_trainer(RUN, group, 1)
+    first = build_trainer(Config(run=RUN), group, 1)
     theta_P = first.initial(0)
     first.load_flat(theta_P)
     first.train(iter(range(6)), 3)
@@ -32,10 +32,10 @@ def test_training_goes_on_with_the_same_losses_to_the_bit(group: LocalGroup) -> 
     assert all(np.count_nonzero(x_P) > 0.3 * x_P.size for x_P in state.vectors.values())
     kept = {name: x_P.copy() for name, x_P in state.vectors.items()}
 
-    second = build_trainer(RUN, group, 1)
+    second = build_trainer(Config(run=RUN), group, 1)
     second.load_flat(theta_P)
     second.load_inner_state(state)
-    cold = build_trainer(RUN, group, 1)
+    cold = build_trainer(Config(run=RUN), group, 1)
     cold.load_flat(theta_P)
     losses = [trainer.train(iter(range(6, 12)), 3).loss for trainer in (first, second, cold)]
     assert losses[0] == losses[1] != losses[2]
@@ -43,6 +43,6 @@ def test_training_goes_on_with_the_same_losses_to_the_bit(group: LocalGroup) -> 
 
 
 def test_an_optimizer_that_has_not_stepped_has_nothing_to_keep(group: LocalGroup) -> None:
-    trainer = build_trainer(RUN, group, 1)
+    trainer = build_trainer(Config(run=RUN), group, 1)
     assert trainer.inner_state().vectors == {}
     assert trainer.inner_state().steps == 0
