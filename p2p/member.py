@@ -132,6 +132,10 @@ class Member:
         self._mesh, self._reducer, self._transfer = mesh, reducer, transfer
         self._spawn(self._tick())
 
+    def begin_at(self, head: Head) -> None:
+        """Before `wire`: the store holds the state of this head. `sync` finds out whether it is the newest."""
+        self._core.begin_at(head, self._loop.time())
+
     # --- what a node does ---
 
     @property
@@ -148,6 +152,20 @@ class Member:
         """Our rank in the view of the round in progress."""
         view = self.head.view
         return view.index(self.me) if self.me in view else None
+
+    def absent(self) -> set[str]:
+        """Members of our head's view that are not here; none of them if somebody here holds state: the run goes on."""
+        statuses = self._statuses()
+        if any(status.state_root for status in statuses.values()):
+            return set()
+        return set(self.head.view) - {self.me, *statuses}
+
+    async def gather(self) -> None:
+        """Return when nobody is absent."""
+        while self.absent():
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
 
     async def sync(self, may_found: bool) -> FetchResult | None:
         """Return when we hold the newest state: fetched from donors, or the genesis (then None).

@@ -141,6 +141,20 @@ class NodeConfig(Table):
     """Connections per peer for tensors; several fill a fat, long link."""
     donor_mbit: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     """Megabits a second, at most, that newcomers together are given of the state; unset: no limit."""
+    evaluate_every: Annotated[int, Field(ge=0)] = 1
+    """Rounds between two held-out losses, where this node is the one to compute them; 0: none."""
+    checkpoint_every: Annotated[int, Field(ge=0)] = 10
+    """Rounds between two checkpoints; 0: none at all."""
+    checkpoint_keep: Positive = 2
+    """Newest checkpoints of this node that stay."""
+    checkpoint_milestones: Annotated[int, Field(ge=0)] = 0
+    """Checkpoints of every m-th round stay for ever; 0: none do."""
+    checkpoint_inner: bool = True
+    """Whether the inner optimizer's state is saved, too: 8 bytes a parameter on disk and, while saving, in memory."""
+    checkpoint_dir: FilePath | None = None
+    """Unset: checkpoints in the state directory."""
+    checkpoint_url: str = ""
+    """Where checkpoints are copied to, as fsspec writes it; empty: nowhere."""
     quiet: bool = False
     """No log lines on standard error; events are still written."""
 
@@ -151,6 +165,10 @@ class NodeConfig(Table):
     @property
     def key_path(self) -> Path:
         return self.key_file or self.state_dir / "identity.key"
+
+    @property
+    def checkpoint_path(self) -> Path:
+        return self.checkpoint_dir or self.state_dir / "checkpoints"
 
     @property
     def events_path(self) -> Path:

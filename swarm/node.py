@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
@@ -41,6 +42,8 @@ SWITCH_INTERVAL = 5e-4
 WAITING_SECONDS = 10.0
 """How often a node that waits for others says so."""
 TRAIN_EVENT_SECONDS = 0.5
+GATHER_SECONDS = 30.0
+"""How long a node that comes back with a checkpoint, and finds nobody in the run, waits for the others to come back."""
 
 T = TypeVar("T")
 
@@ -76,6 +79,7 @@ async def _run(config: Config, identity: Identity, discovery: Discovery, log: Ev
         await node.leave()
         life.cancel()
         await asyncio.wait({life})
+        await parts.saver.at_stop(node.member.head)
         if not life.cancelled():
             life.result()
     return 0
@@ -117,6 +121,7 @@ class Node:
         self.member: Member = parts.member
         self.state: OuterState = parts.state
         self.trainer: InnerTrainer = parts.trainer
+        self._saver = parts.saver
         self._parts = parts
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -128,15 +133,19 @@ class Node:
 
     async def live(self) -> None:
         """Rounds until the configured last one; for ever without one."""
+        await self._gather()
         await self._sync()
         while not self._finished():
             work = await self._train()
+            self._saver.prepare(self.member.head.height + 1)
             outcome = await self.member.commit_round(work.tokens, work.used, work.source)
             if isinstance(outcome, Committed):
                 self._report(outcome, work)
+                await self._saver.after_round(self.member.head)
             else:
                 await self._sync()
         await self._evaluate_end()
+        await self._saver.at_end(self.member.head)
 
     async def leave(self) -> None:
         """Stop training; finish or hand over what others wait for; say goodbye."""
@@ -165,6 +174,16 @@ class Node:
             await asyncio.sleep(WAITING_SECONDS)
             peers, least = len(self._parts.mesh.peers()) + 1, self.member.rules.quorum(self.member.head)
             self._log.write(events.Waiting(peers=peers, min_peers=least))
+
+    async def _gather(self) -> None:
+        """After a stop of the whole run: let its members come together again, lest each goes on alone."""
+        if not (absent := self.member.absent()):
+            return
+        names = ", ".join(sorted(map(events.short, absent)))
+        self._log.write(events.Notice(message=f"waits up to {GATHER_SECONDS:.0f} s for {names} to come back, too"))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECONDS):
+                await self.member.gather()
 
     # --- train ---
 
@@ -267,6 +286,7 @@ class RoundMeter:
     """Time and bytes since the last lap."""
 
     def __init__(self, parts: Parts) -> None:
+        self._saver = parts.saver
         self._parts = parts
         self.restart()
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-
-import numpy as np
+from functools import partial
+from pathlib import Path
 
 from ops.codec import Codec, get_codec
 from ops.warm_up import warm_up
@@ -28,7 +28,11 @@ from p2p.protocol.serving import DeskLimits
 from p2p.reduce.reducer import Reducer
 from p2p.transfer.transfer import Transfer
 from swarm import events
-from swarm.config import Config, NodeConfig, run_fields, run_fingerprint
+from swarm.begin import Beginning, Tell, begin
+from swarm.checkpoint.folder import CheckpointFolder, Keep
+from swarm.checkpoint.remote import RemoteStore
+from swarm.checkpoint.saver import SavedRun, SavePlan, Saver
+from swarm.config import Config, NodeConfig, RunConfig, run_fields, run_fingerprint
 from swarm.events import EventLog
 from swarm.listener import EventListener
 from swarm.outer_state import OuterState
@@ -42,6 +46,7 @@ from swarm.train.trainer import InnerTrainer
 class Parts:
     codec: Codec
     state: OuterState
+    saver: Saver
     trainer: InnerTrainer
     trainer_thread: ThreadPoolExecutor
     mesh: Mesh
@@ -61,18 +66,16 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         warm = loop.run_in_executor(pool, warm_up, codec)
         trainer, group = await loop.run_in_executor(trainer_thread, _open_trainer, config)
         stack.callback(group.close)
-        theta_P = await loop.run_in_executor(trainer_thread, trainer.initial, run.seed)
-        await warm
-        state = OuterState(
-            theta_P, np.zeros_like(theta_P), codec=codec, lr=run.outer_lr, momentum=run.outer_momentum, pool=pool
-        )
-        fingerprint = run_fingerprint(run, node.data_dir)
-        chain = ChainFile(node.state_dir / RECORDS, fingerprint)
+        fields, fingerprint = run_fields(run, node.data_dir), run_fingerprint(run, node.data_dir)
+        chain = _open_chain(node.state_dir / RECORDS, fingerprint, log)
         stack.callback(chain.close)
-        if chain.torn_bytes:
-            log.write(
-                events.Notice(message=f"{chain.path}: cut off {chain.torn_bytes} bytes behind the last good record")
-            )
+        saves = save_plan(node)
+        first = await loop.run_in_executor(
+            trainer_thread, _begin, run, saves, trainer, chain, identity.peer_id, partial(_tell, loop, log)
+        )
+        await warm
+        state = _outer_state(run, codec, first, pool)
+        saved_run = SavedRun(fields, fingerprint, trainer.layout, identity.peer_id)
         rules = Rules(
             fingerprint=fingerprint,
             count=state.count,
@@ -84,9 +87,8 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         )
         listener = EventListener(log)
         member = Member(identity, rules, state, chain, listener)
-        mesh = Mesh(
-            identity, RunIdentity(fingerprint, run_fields(run, node.data_dir)), member, bulk_lanes=node.bulk_lanes
-        )
+        member.begin_at(first.head)
+        mesh = Mesh(identity, RunIdentity(fingerprint, fields), member, bulk_lanes=node.bulk_lanes)
         transfer = Transfer(
             mesh,
             state,
@@ -103,7 +105,51 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         port = await mesh.listen(node.host, node.port)
         await stack.enter_async_context(_announced(config, identity, discovery, mesh, port))
         log.write(events.Started(peer=identity.peer_id, port=port, bootstrap=tuple(discovery.addresses())))
-        yield Parts(codec, state, trainer, trainer_thread, mesh, transfer, member)
+        copy_inner = partial(loop.run_in_executor, trainer_thread, trainer.inner_state)
+        saver = Saver(saves, saved_run, state, chain, copy_inner, log)
+        yield Parts(codec, state, saver, trainer, trainer_thread, mesh, transfer, member)
+
+
+def _open_chain(path: Path, fingerprint: bytes, log: EventLog) -> ChainFile:
+    chain = ChainFile(path, fingerprint)
+    if chain.torn_bytes:
+        log.write(events.Notice(message=f"{path}: cut off {chain.torn_bytes} bytes behind the last good record"))
+    return chain
+
+
+def save_plan(node: NodeConfig) -> SavePlan:
+    """What the node was told about its checkpoints. Raises NoSuchStore."""
+    keep = Keep(node.checkpoint_keep, node.checkpoint_milestones)
+    remote = RemoteStore(node.checkpoint_url) if node.checkpoint_url else None
+    return SavePlan(node.checkpoint_every, keep, CheckpointFolder(node.checkpoint_path), node.checkpoint_inner, remote)
+
+
+def _begin(
+    run: RunConfig, saves: SavePlan, trainer: InnerTrainer, chain: ChainFile, peer: str, tell: Tell
+) -> Beginning:
+    """In the trainer's thread: the first state, and the inner optimizer that goes with it."""
+    initial = partial(trainer.initial, run.seed)
+    first = begin(trainer.layout, chain, peer, saves.folder, saves.remote, initial, tell)
+    if first.inner is not None:
+        trainer.load_inner_state(first.inner)
+    return first
+
+
+def _tell(loop: asyncio.AbstractEventLoop, log: EventLog, event: events.Event) -> None:
+    """Write an event from another thread."""
+    loop.call_soon_threadsafe(log.write, event)
+
+
+def _outer_state(run: RunConfig, codec: Codec, first: Beginning, pool: ThreadPoolExecutor) -> OuterState:
+    return OuterState(
+        first.theta_P,
+        first.momentum_P,
+        codec=codec,
+        lr=run.outer_lr,
+        momentum=run.outer_momentum,
+        pool=pool,
+        round=first.head.height,
+    )
 
 
 def donor_limits(node: NodeConfig) -> DeskLimits:

@@ -69,6 +69,10 @@ class RoundCore:
 
     # --- what the node reports ---
 
+    def begin_at(self, head: Head, now: float) -> None:
+        """Before anything else: we come back with the state of this head, and others may be further."""
+        self._new_round(head, now)
+
     def on_synced(self, head: Head, state_root: bytes, now: float) -> list[Effect]:
         """We hold the state that `head` committed (genesis: the seeded one)."""
         self._holds_state, self._state_root = True, state_root
