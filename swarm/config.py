@@ -155,6 +155,8 @@ class NodeConfig(Table):
     """Unset: checkpoints in the state directory."""
     checkpoint_url: str = ""
     """Where checkpoints are copied to, as fsspec writes it; empty: nowhere."""
+    gather_seconds: NonNegative = 30.0
+    """How long a node that comes back with a checkpoint waits for the others of its last round, if nobody is there."""
     quiet: bool = False
     """No log lines on standard error; events are still written."""
 

@@ -42,8 +42,6 @@ SWITCH_INTERVAL = 5e-4
 WAITING_SECONDS = 10.0
 """How often a node that waits for others says so."""
 TRAIN_EVENT_SECONDS = 0.5
-GATHER_SECONDS = 30.0
-"""How long a node that comes back with a checkpoint, and finds nobody in the run, waits for the others to come back."""
 
 T = TypeVar("T")
 
@@ -179,10 +177,10 @@ class Node:
         """After a stop of the whole run: let its members come together again, lest each goes on alone."""
         if not (absent := self.member.absent()):
             return
-        names = ", ".join(sorted(map(events.short, absent)))
-        self._log.write(events.Notice(message=f"waits up to {GATHER_SECONDS:.0f} s for {names} to come back, too"))
+        names, patience = ", ".join(sorted(map(events.short, absent))), self.config.node.gather_seconds
+        self._log.write(events.Notice(message=f"waits up to {patience:.0f} s for {names} to come back, too"))
         with suppress(TimeoutError):
-            async with asyncio.timeout(GATHER_SECONDS):
+            async with asyncio.timeout(patience):
                 await self.member.gather()
 
     # --- train ---

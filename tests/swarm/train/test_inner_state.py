@@ -11,7 +11,7 @@ from swarm.config import Config, RunConfig
 from swarm.train.build import build_trainer
 from swarm.train.group import LocalGroup
 
-CONFIG = Config(run=RunConfig(model="demo", sequence_length=32, batch_size=2, warmup_steps=4))
+RUN = RunConfig(model="demo", sequence_length=32, batch_size=2, warmup_steps=4)
 
 
 @pytest.fixture
