@@ -1,0 +1,1 @@
+"""`swarm generate`: talk to a checkpoint."""
