@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from swarm.events import DonorDropped, EventLog, Notice, Refused, event_of
+from swarm.events import EventLog, Notice, Refused, event_of
 from swarm.events.flood import RefusalFlood
 
 
 class EventListener:
-    """The listener of `p2p.member.Member`."""
+    """The `p2p.listener.Listener` of a node."""
 
     def __init__(self, log: EventLog, clock: Callable[[], float] = time.monotonic) -> None:
         self._log, self._clock = log, clock
@@ -31,7 +31,3 @@ class EventListener:
             self._log.write(Notice(message=f"{self._flood.untold:,} more refusals: too many to list them"))
             self._flood.untold = 0
         self._log.write(event.model_copy(update={"times": times}))
-
-    def on_drop(self, peer: str, reason: str) -> None:
-        """State transfer leaves a donor alone."""
-        self._log.write(DonorDropped(peer=peer, reason=reason))

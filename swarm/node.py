@@ -163,8 +163,12 @@ class Node:
         if fetched is None:
             self._log.write(events.Synced(round=height, bytes=0, seconds=0.0, donors=0))
         else:
-            donors = len(fetched.donors)
-            self._log.write(events.Synced(round=height, bytes=fetched.bytes, seconds=fetched.seconds, donors=donors))
+            donors = tuple(fetched.donors)
+            self._log.write(
+                events.Synced(
+                    round=height, bytes=fetched.bytes, seconds=fetched.seconds, donors=len(donors), peers=donors
+                )
+            )
         self._meter.restart()
 
     async def _say_what_we_wait_for(self) -> None:

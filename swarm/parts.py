@@ -97,7 +97,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
             me=identity.peer_id,
             verify=verify,
             limits=donor_limits(node),
-            on_drop=listener.on_drop,
+            listener=listener,
         )
         member.wire(mesh, Reducer(codec, state.count, identity.peer_id, mesh, pool), transfer)
         stack.push_async_callback(mesh.close)

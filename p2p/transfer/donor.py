@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
+from p2p.listener import Listener, nobody
 from p2p.protocol.chain import RecordChain
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import (
@@ -54,12 +55,14 @@ class Donor:
         pool: Executor,
         now: Callable[[], float],
         limits: DeskLimits,
+        listener: Listener = nobody,
     ) -> None:
         self.closed_because = ""
         """While this is not empty, state is refused with this reason: it is not whole. Records are still given."""
         self.bytes_sent = 0
         """Payload given away since the start."""
         self._carrier, self._store, self._chain, self._pool, self._now = carrier, store, chain, pool, now
+        self._listener = listener
         self._desk = Desk(limits)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -130,8 +133,11 @@ class Donor:
                     await self._give_chunk(peer, message)
                 elif isinstance(message, GetMean):
                     await self._give_mean(peer, message)
-        except (ConnectionError, TimeoutError):
-            pass  # the peer has gone, or does not take what it asked for: its loss
+        except TimeoutError:
+            reason = f"it did not take its {message.KIND} answer within {STALL_SECONDS:g} s"
+            self._listener("answer_dropped", {"peer": peer, "reason": reason})
+        except ConnectionError:
+            pass  # the peer has gone, which its link has told
         finally:
             self._desk.finished(peer)
             self._pump()

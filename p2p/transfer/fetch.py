@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from ops.codec import BadCodes, Encoded
 from ops.digest import SIZE, root
+from p2p.listener import Listener
 from p2p.protocol.chain import InvalidRecord, RecordChain, Verify, check_signatures, state_root_after
 from p2p.protocol.chain_sync import ChainSync, knows
 from p2p.protocol.donors import Request
@@ -71,11 +72,11 @@ class Fetch:
         verify: Verify,
         now: Callable[[], float],
         seed: bytes,
-        on_drop: Callable[[str, str], None],
+        listener: Listener,
         sizes: Sizes | None = None,
     ) -> None:
         self._carrier, self._store, self._chain, self._pool = carrier, store, chain, pool
-        self._verify, self._now, self._seed, self._on_drop = verify, now, seed, on_drop
+        self._verify, self._now, self._seed, self._listener = verify, now, seed, listener
         self._sizes = sizes or sizes_of(store)
         self._core = FetchCore(self._sizes, [NOTHING_HELD] * self._sizes.chunks, seed)
         self._result = FetchResult()
@@ -172,7 +173,7 @@ class Fetch:
 
     def _drop(self, drop: Drop) -> None:
         self._result.dropped.append((drop.peer, drop.reason))
-        self._on_drop(drop.peer, drop.reason)
+        self._listener("donor_dropped", {"peer": drop.peer, "reason": drop.reason})
 
     # --- from the links -----------------------------------------------------------------------------------------------
 
@@ -286,7 +287,7 @@ class Fetch:
             self._syncing = False
 
     async def _sync_from(self, peer: str, target: Target) -> bool:
-        sync = ChainSync(self._chain, target)
+        sync, height = ChainSync(self._chain, target), self._chain.tip.height
         lied = True
         try:
             while not sync.done:
@@ -297,11 +298,14 @@ class Fetch:
             self._core.lied(peer, f"sent {error}")
         except (ConnectionError, TimeoutError, LookupError) as error:
             lied = False
-            self._core.lost(peer, f"no records: {error or 'no answer'}", self._now())
+            self._drop(Drop(peer, f"no records: {error or 'no answer'}"))
+            self._core.lost(peer, "no records", self._now())
         finally:
             if not sync.done:
                 sync.undo(lied=lied)
         if sync.done and sync.forked:
+            replaced = {"after": sync.fork, "records": height - sync.fork, "peer": peer}
+            self._listener("history_replaced", replaced)
             self._store.forget_history()
             self._core.leave_history(sync.fork)
         return sync.done

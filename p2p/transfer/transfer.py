@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
+from p2p.listener import Listener, nobody
 from p2p.protocol.chain import RecordChain, Verify
 from p2p.protocol.messages import (
     Chunk,
@@ -45,16 +46,17 @@ class Transfer:
         limits: DeskLimits | None = None,
         sizes: Sizes | None = None,
         now: Callable[[], float] = time.monotonic,
-        on_drop: Callable[[str, str], None] | None = None,
+        listener: Listener = nobody,
     ) -> None:
-        """`pool` runs reads, hashes and replays. `on_drop(peer, reason)`: a donor is left alone for a while.
+        """`pool` runs reads, hashes and replays. `limits` bounds what is given, `sizes` what is asked for.
 
-        `limits` bounds what is given, `sizes` what is asked for.
+        The listener hears of `donor_dropped` (peer, reason), `history_replaced` (after, records, peer) and
+        `answer_dropped` (peer, reason).
         """
         self._carrier, self._store, self._chain, self._pool = carrier, store, chain, pool
         self._me, self._verify, self._now, self._sizes = me, verify, now, sizes
-        self._on_drop = on_drop or _no_log
-        self._donor = Donor(carrier, store, chain, pool, now, limits or DeskLimits())
+        self._listener = listener
+        self._donor = Donor(carrier, store, chain, pool, now, limits or DeskLimits(), listener)
         self._fetch: Fetch | None = None
 
     @property
@@ -95,7 +97,7 @@ class Transfer:
             self._verify,
             self._now,
             self._me.encode(),
-            self._on_drop,
+            self._listener,
             self._sizes,
         )
         self._fetch = fetch
@@ -110,7 +112,3 @@ class Transfer:
     async def close(self) -> None:
         """Stop answering."""
         await self._donor.close()
-
-
-def _no_log(_peer: str, _reason: str) -> None:
-    pass

@@ -8,7 +8,18 @@ from swarm.events.checkpoints import Checkpoint, CheckpointRefused, Resumed, Upl
 from swarm.events.event import Event, join, megabytes, names, short
 from swarm.events.life import Error, Evaluated, Left, Notice, Started, Synced, Train, Waiting
 from swarm.events.log import EVENTS, EventFile, EventLog, EventReader, event_of, parse
-from swarm.events.peers import Dead, DonorDropped, Doubted, Forgotten, PeerDown, PeerUp, Refused, Returned, Unreachable
+from swarm.events.peers import (
+    AnswerDropped,
+    Dead,
+    DonorDropped,
+    Doubted,
+    Forgotten,
+    PeerDown,
+    PeerUp,
+    Refused,
+    Returned,
+    Unreachable,
+)
 from swarm.events.rounds import (
     Adopted,
     AskedForRecord,
@@ -31,6 +42,7 @@ from swarm.events.rounds import (
 __all__ = [
     "EVENTS",
     "Adopted",
+    "AnswerDropped",
     "AskedForRecord",
     "Attempt",
     "Behind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarm.events.event import Event, megabytes
+from swarm.events.event import Event, megabytes, names
 
 
 class Started(Event):
@@ -33,11 +33,14 @@ class Synced(Event):
     bytes: int
     seconds: float
     donors: int
+    peers: tuple[str, ...] = ()
+    """The donors."""
 
     def line(self) -> str:
         if not self.donors:
-            return "starts from the initial parameters"
-        return f"state of round {self.round}: {megabytes(self.bytes)} from {self.donors} donors in {self.seconds:.1f} s"
+            return "starts from the initial parameters" if self.round < 0 else f"has the state of round {self.round}"
+        whom = names(self.peers) if 0 < len(self.peers) <= 4 else f"{self.donors} donors"
+        return f"state of round {self.round}: {megabytes(self.bytes)} from {whom} in {self.seconds:.1f} s"
 
 
 class Train(Event):

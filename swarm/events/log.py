@@ -19,7 +19,7 @@ EVENTS: dict[str, type[Event]] = {
     cls.EVENT: cls
     for cls in (
         *(life.Started, life.Waiting, life.Synced, life.Train, life.Evaluated, life.Left, life.Notice, life.Error),
-        *(peers.PeerUp, peers.PeerDown, peers.Refused, peers.DonorDropped),
+        *(peers.PeerUp, peers.PeerDown, peers.Refused, peers.DonorDropped, peers.AnswerDropped),
         *(peers.Unreachable, peers.Doubted, peers.Dead, peers.Returned, peers.Forgotten),
         *(checkpoints.Checkpoint, checkpoints.Uploaded, checkpoints.CheckpointRefused, checkpoints.Resumed),
         *(rounds.Ready, rounds.Reducing, rounds.Voted, rounds.Committed, rounds.Round),

@@ -106,3 +106,14 @@ class DonorDropped(Event):
 
     def line(self) -> str:
         return f"donor {short(self.peer)} dropped: {self.reason}"
+
+
+class AnswerDropped(Event):
+    """While giving state: a newcomer does not take what it asked for."""
+
+    EVENT = "answer_dropped"
+    peer: str
+    reason: str
+
+    def line(self) -> str:
+        return f"newcomer {short(self.peer)} is not served any further: {self.reason}"

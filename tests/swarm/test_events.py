@@ -10,6 +10,7 @@ import pytest
 from swarm.events import (
     EVENTS,
     Adopted,
+    AnswerDropped,
     AskedForRecord,
     Attempt,
     Behind,
@@ -97,6 +98,7 @@ ALL = [
     Dead(round=3, peer=PEER, reason="silent for 6.1 s, and nobody hears it"),
     Returned(round=3, peer=PEER, was="dead", seconds=4.0),
     Forgotten(peer=PEER),
+    AnswerDropped(peer=PEER, reason="it did not take its get-chunk answer within 120 s"),
     Ready(round=3, tokens=4096, samples=32),
     Voted(round=3, attempt=1, record="aa"),
     Committed(round=3, attempt=1, record="aa", members=(PEER, "b"), weights=(4096, 0), signatures=2),

@@ -23,7 +23,7 @@ class Heard:
 def test_a_note_becomes_the_event_of_its_name(tmp_path: Path) -> None:
     heard = Heard(tmp_path)
     heard.listener("dead", {"round": 3, "peer": PEER, "reason": "silent"})
-    heard.listener.on_drop(PEER, "lied")
+    heard.listener("donor_dropped", {"peer": PEER, "reason": "lied"})
     assert heard.new() == [Dead(round=3, peer=PEER, reason="silent"), DonorDropped(peer=PEER, reason="lied")]
 
 

@@ -114,7 +114,7 @@ class Node:
         sizes: Sizes | None = None,
     ) -> None:
         self.peer = peer(index)
-        self.drops: list[tuple[str, str]] = []
+        self.heard: list[tuple[str, dict[str, object]]] = []
         theta_P = np.random.default_rng(0).standard_normal(COUNT).astype(np.float32)
         self.state = OuterState(
             theta_P if round != EMPTY else np.empty(COUNT, np.float32),
@@ -137,7 +137,7 @@ class Node:
             verify=verify,
             limits=limits,
             sizes=sizes,
-            on_drop=lambda who, why: self.drops.append((who, why)),
+            listener=lambda event, fields: self.heard.append((event, fields)),
         )
         network.nodes[self.peer] = self
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import p2p.transfer.donor
 from ops.codec import Encoded, get_codec
 from p2p.chain_file import ChainFile
 from p2p.protocol.chain import MemoryChain
@@ -86,7 +87,16 @@ class Setting:
         )
         self.chain = MemoryChain(FINGERPRINT, history(3))
         loop = asyncio.get_running_loop()
-        self.donor = Donor(self.wire, self.state, self.chain, pool, loop.time, limits or DeskLimits())
+        self.heard: asyncio.Queue[tuple[str, dict[str, object]]] = asyncio.Queue()
+        self.donor = Donor(
+            self.wire,
+            self.state,
+            self.chain,
+            pool,
+            loop.time,
+            limits or DeskLimits(),
+            lambda *told: self.heard.put_nowait(told),
+        )
 
     async def commit(self) -> None:
         for round in range(3):
@@ -237,6 +247,17 @@ async def test_a_lost_link_ends_its_answers_only(setting: Setting) -> None:
     message, _ = await setting.ask(GetChunk(request=7, index=1))
     assert message == Chunk(request=7, round=2, index=1)
     assert setting.wire.sent.empty()
+
+
+async def test_a_newcomer_that_takes_nothing_is_given_up_and_named(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(p2p.transfer.donor, "STALL_SECONDS", 0.01)
+    setting.wire.gate.clear()
+    setting.donor.handle(ME, GetChunk(request=1, index=0))
+    event, fields = await asyncio.wait_for(setting.heard.get(), 10)
+    assert event == "answer_dropped"
+    assert fields == {"peer": ME, "reason": "it did not take its get-chunk answer within 0.01 s"}
 
 
 async def test_close_gives_up_what_is_under_way(setting: Setting) -> None:

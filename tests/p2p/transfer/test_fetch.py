@@ -136,7 +136,8 @@ async def test_a_donor_that_corrupts_chunks_is_named(swarm: Swarm) -> None:
     equal(node, swarm, result)
     assert {who for who, _ in result.dropped} == {liar}
     assert "false bytes for chunk" in result.dropped[0][1]
-    assert node.drops == result.dropped
+    dropped = [(fields["peer"], fields["reason"]) for event, fields in node.heard if event == "donor_dropped"]
+    assert dropped == result.dropped
 
 
 async def test_a_false_manifest_is_named(swarm: Swarm) -> None:
@@ -369,6 +370,9 @@ async def test_a_member_of_the_lighter_lineage_changes_over(swarm: Swarm) -> Non
     result = await lone.transfer.fetch(swarm.sources)
     equal(lone, swarm, result)
     assert lone.state.manifests.keys() == {4}
+    (told,) = [fields for event, fields in lone.heard if event == "history_replaced"]
+    assert (told["after"], told["records"]) == (3, 2)
+    assert told["peer"] in {member.peer for member in swarm.members}
 
 
 async def test_a_history_that_does_not_lead_to_its_head_is_named(swarm: Swarm) -> None:
@@ -408,6 +412,7 @@ async def test_a_donor_without_records_is_passed_over(swarm: Swarm) -> None:
         ]
     )
     equal(node, swarm, result)
+    assert (empty.peer, "no records: it has no record of round 0") in result.dropped
 
 
 async def test_long_histories_come_in_several_answers(pool: ThreadPoolExecutor) -> None:
