@@ -156,7 +156,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_named_files_exist(page: Path) -> None:
-    named = re.findall(r"`((?:ops|p2p|swarm|tests|docs|docker|benchmarks|tools)/[\w./-]*)`", read(page))
+    named = re.findall(r"`((?:ops|p2p|swarm|tests|docs|docker|benchmarks|tools|configs)/[\w./-]*)`", read(page))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 

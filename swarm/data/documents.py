@@ -134,10 +134,10 @@ def _hugging_face(name: str, inputs: Inputs) -> Iterator[str]:
         raise DataError("Hugging Face data sets need their package: pip install 'swarm-node[datasets]'") from None
     try:
         rows = datasets.load_dataset(name, inputs.subset, split=inputs.split, streaming=True)
+        for number, row in enumerate(rows):
+            yield _text_of(row, inputs.field, f"{HUGGING_FACE}{name}, row {number}")
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"cannot read {HUGGING_FACE}{name}: {error}") from None
-    for number, row in enumerate(rows):
-        yield _text_of(row, inputs.field, f"{HUGGING_FACE}{name}, row {number}")
 
 
 def _text_of(row: Any, field: str, place: str) -> str:
