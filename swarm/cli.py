@@ -141,12 +141,13 @@ def bootstrap(
 @app.command()
 def simulate(
     nodes: Annotated[int, typer.Option(help="Nodes that found the run.")] = 4,
-    rounds: Annotated[int, typer.Option(help="Rounds to commit.")] = 10,
+    rounds: Annotated[int | None, typer.Option(help="Rounds to commit [default: 10; with [chaos]: no limit].")] = None,
     inner_steps: InnerSteps = None,
     codec: CodecName = None,
     join_at: Annotated[int | None, typer.Option(help="One more node starts after this round (0: none).")] = None,
     leave_at: Annotated[int | None, typer.Option(help="The last node leaves after this round (0: none).")] = None,
     kill_at: Annotated[int | None, typer.Option(help="The second node is killed after this round.")] = None,
+    faults: Annotated[Path | None, typer.Option(help="Fault script: a TOML file, see docs/operating.md.")] = None,
     seed: Seed = None,
     model: Model = None,
     batch_size: BatchSize = None,
@@ -160,15 +161,15 @@ def simulate(
 ) -> None:
     """Run a swarm of real nodes on this machine, with a node that joins and one that leaves.
 
-    Without --join-at, --leave-at and --kill-at a node joins after a third of the rounds and one leaves after two
-    thirds. Ends with status 1 if members ever disagree, a round is lost, or a node dies that should not.
+    Without --join-at, --leave-at, --kill-at and --faults a node joins after a third of the rounds and one leaves after
+    two thirds. Ends with status 1 if members ever disagree, a round is lost, or a node dies that should not.
     """
     options = {"run": _run_options(model, inner_steps, batch_size, codec, seed), "node": {"device": device}}
     settings = _load(config, options)
 
     from swarm.simulate.command import scenario_of, simulate
 
-    scenario = scenario_of(settings, nodes, rounds, join_at, leave_at, kill_at)
+    scenario = scenario_of(settings, nodes, rounds, join_at, leave_at, kill_at, faults)
     raise typer.Exit(simulate(scenario, report, baseline=baseline, keep=keep))
 
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from swarm.config import Config
 from swarm.simulate.display import display_for
-from swarm.simulate.orchestrator import SWARM, Simulation
+from swarm.simulate.faults import FaultScript, load_faults
+from swarm.simulate.fleet import SWARM
+from swarm.simulate.orchestrator import Simulation
 from swarm.simulate.plot import plot
 from swarm.simulate.report import build_report
-from swarm.simulate.scenario import Scenario
+from swarm.simulate.scenario import ROUNDS, Scenario, shorthands
 from swarm.simulate.summary import summary
 from swarm.simulate.workspace import Workspace, report_directory
 
@@ -24,14 +26,26 @@ BASELINE_PROGRESS_SECONDS = 5.0
 
 
 def scenario_of(
-    settings: Config, nodes: int, rounds: int, join_at: int | None, leave_at: int | None, kill_at: int | None
+    settings: Config,
+    nodes: int,
+    rounds: int | None,
+    join_at: int | None = None,
+    leave_at: int | None = None,
+    kill_at: int | None = None,
+    faults: Path | None = None,
 ) -> Scenario:
-    """The scenario that the options ask for; the demo's join and leave if they ask for no fault. 0 means none."""
-    if join_at is leave_at is kill_at is None:
-        return Scenario.demo(nodes, rounds, settings.run, settings.node.device)
-    return Scenario(
-        nodes, rounds, join_at or None, leave_at or None, kill_at or None, settings.run, settings.node.device
-    )
+    """The scenario that the options ask for; the demo's join and leave if they ask for no fault. 0 means none.
+
+    faults: a fault script; the options add to it. Raises BadFaults, ImpossibleScenario.
+    """
+    if faults is None and join_at is leave_at is kill_at is None:
+        return Scenario.demo(nodes, ROUNDS if rounds is None else rounds, settings.run, settings.node.device)
+    script = load_faults(faults) if faults else FaultScript()
+    if rounds is None and script.chaos is None:
+        rounds = ROUNDS
+    added = shorthands(nodes, rounds, join_at or None, leave_at or None, kill_at or None)
+    script = script.model_copy(update={"faults": (*script.faults, *added)})
+    return Scenario(nodes, rounds, script, settings.run, settings.node.device)
 
 
 def simulate(

@@ -17,7 +17,11 @@ from swarm.simulate.orchestrator import Display
 
 REFRESH_SECONDS = 0.25
 NEWS_SHOWN = 8
+ROWS = 16
+"""Nodes that the table shows, at most, unless more are alive."""
+ENDED = ("died", "killed", "left", "finished")
 COLOURS = {
+    "frozen": "blue",
     "training": "green",
     "reducing": "yellow",
     "committed": "cyan",
@@ -88,8 +92,13 @@ def _nodes(board: Board) -> Table:
     table.add_column("state", min_width=9)
     for title in ("round", "inner step", "loss", "peers", "tokens/s", "MB sent"):
         table.add_column(title, justify="right")
+    over = [view for view in board.nodes.values() if view.state in ENDED]
+    hidden = {view.name for view in over[: max(0, len(board.nodes) - ROWS)]}
     for view in board.nodes.values():
-        table.add_row(*_row(view))
+        if view.name not in hidden:
+            table.add_row(*_row(view))
+    if hidden:
+        table.caption, table.caption_justify = f"and {len(hidden)} that are gone", "left"
     return table
 
 
@@ -110,6 +119,9 @@ def _row(view: NodeView) -> tuple[Text | str, ...]:
 def _progress(board: Board) -> Table:
     grid = Table.grid(padding=(0, 1))
     committed = max(0, board.committed)
-    bar = ProgressBar(total=board.rounds, completed=committed, width=40)
-    grid.add_row(f"round {committed} of {board.rounds}", bar, f"{board.seconds():.0f} s")
+    if board.rounds is None:
+        grid.add_row(f"round {committed}", f"{board.seconds():.0f} s")
+    else:
+        bar = ProgressBar(total=board.rounds, completed=committed, width=40)
+        grid.add_row(f"round {committed} of {board.rounds}", bar, f"{board.seconds():.0f} s")
     return grid

@@ -9,7 +9,17 @@ from typing import Any
 
 from swarm.simulate.summary import BASELINES
 
-MARKS = {"join": "tab:green", "leave": "tab:orange", "kill": "tab:red"}
+MARKS = {
+    "join": "tab:green",
+    "restart": "tab:olive",
+    "leave": "tab:orange",
+    "kill": "tab:red",
+    "freeze": "tab:blue",
+    "cut": "tab:purple",
+    "heal": "tab:pink",
+}
+MOST_NAMED = 16
+"""With more nodes or faults than this, their names would cover the plot."""
 BASELINE_COLOURS = ("tab:brown", "tab:purple", "tab:blue")
 
 
@@ -26,7 +36,8 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         if row["loss"] is not None:
             lines[row["node"]].append((row["round"], row["loss"]))
     for node, points in sorted(lines.items()):
-        axes.plot(*zip(*points, strict=True), marker=".", linewidth=1, alpha=0.6, label=f"{node}, training")
+        label = f"{node}, training" if len(lines) <= MOST_NAMED else None
+        axes.plot(*zip(*points, strict=True), marker=".", linewidth=1, alpha=0.6, label=label)
     if report["held_out"]:
         points = [(point["round"], point["loss"]) for point in report["held_out"]]
         axes.plot(*zip(*points, strict=True), color="black", marker="o", linewidth=2, label="swarm, held out")
@@ -34,7 +45,7 @@ def plot(report: Mapping[str, Any], path: Path) -> None:
         axes.axhline(loss, color=colour, linestyle=":", label=f"{BASELINES[name]}, held out at the end")
     for fault in report["faults"]:
         axes.axvline(fault["after_round"], color=MARKS[fault["kind"]], linestyle="--", linewidth=1)
-        text = f" {fault['node']}: {fault['kind']}"
+        text = f" {fault['node']}: {fault['kind']}" if len(report["faults"]) <= MOST_NAMED else ""
         axes.text(fault["after_round"], 0.98, text, rotation=90, va="top", transform=axes.get_xaxis_transform())
     axes.set(xlabel="round", ylabel="loss, nats per token", title="Swarm: loss by round")
     axes.grid(alpha=0.3)

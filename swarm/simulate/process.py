@@ -6,8 +6,9 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from p2p.parent_death import die_with_parent
@@ -40,6 +41,7 @@ class Child:
                 preexec_fn=lambda: die_with_parent(parent, signal.SIGTERM),
             )
         self.stopped_at: float | None = None
+        self._frozen: list[int] = []
 
     @property
     def pid(self) -> int:
@@ -53,6 +55,7 @@ class Child:
     def terminate(self) -> None:
         """Ask it to leave."""
         self.stopped_at = time.monotonic()
+        self.thaw()
         if self.status is None:
             self.process.terminate()
 
@@ -61,6 +64,24 @@ class Child:
         self.stopped_at = time.monotonic()
         if self.status is None:
             self.process.kill()
+        self.thaw()
+
+    @property
+    def frozen(self) -> bool:
+        return bool(self._frozen)
+
+    def freeze(self) -> None:
+        """SIGSTOP to it and to all that it started, as if its machine slept; until `thaw`, `terminate` or `kill`."""
+        assert not self._frozen
+        if self.status is None:
+            _stop_tree(self.pid, self._frozen)
+
+    def thaw(self) -> None:
+        """SIGCONT to all that `freeze` stopped."""
+        for pid in reversed(self._frozen):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._frozen.clear()
 
     def lines(self) -> list[str]:
         return self.output.read_text(errors="replace").splitlines()
@@ -100,13 +121,47 @@ def stop_all(children: Iterable[Child], grace: float = GRACE_SECONDS) -> list[Ch
 
 def living_groups() -> set[int]:
     """Process groups that have a living process. A zombie is dead: in a container nobody may come to reap it."""
-    groups = set()
+    return {process.group for process in _processes() if process.state not in "ZX"}
+
+
+def processes_of(folder: Path) -> dict[int, str]:
+    """Command lines, by process id, of the living processes that have to do with a folder: their arguments, their
+    environment or the directory they work in name it. Ourselves excepted."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended while we looked
+            arguments = (path / "cmdline").read_bytes()
+            told = arguments + (path / "environ").read_bytes() + os.readlink(path / "cwd").encode()
+            if str(folder).encode() in told and int(path.name) != os.getpid():
+                found[int(path.name)] = arguments.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    state: str
+    parent: int
+    group: int
+
+
+def _processes() -> Iterator[_Process]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it ended while we looked
-            state, _, group = path.read_text().rpartition(")")[2].split()[:3]
-            if state not in "ZX":
-                groups.add(int(group))
-    return groups
+            state, parent, group = path.read_text().rpartition(")")[2].split()[:3]
+            yield _Process(int(path.parent.name), state, int(parent), int(group))
+
+
+def _stop_tree(pid: int, stopped: list[int]) -> None:
+    """SIGSTOP to a process, then to its children: a stopped parent starts no more of them."""
+    try:
+        os.kill(pid, signal.SIGSTOP)
+    except ProcessLookupError:
+        return
+    stopped.append(pid)
+    for process in list(_processes()):
+        if process.parent == pid:
+            _stop_tree(process.pid, stopped)
 
 
 def _wait(children: Sequence[Child], seconds: float, busy: Callable[[Child], bool]) -> None:

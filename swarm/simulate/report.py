@@ -6,6 +6,7 @@ Totals are over rounds that trained (round 0 only forms the first view):
   per parameter; state sent to newcomers is not in it (see transfer_bytes_sent of each row).
 - expected_bytes_per_param: the butterfly's payload for the same members and rounds, (N-1)/N * (1 + C/N) * bits/8 for N
   members of which C contribute: parts to N-1 owners from contributors, one N-th of the mean to N-1 others by all.
+- longest_stall_seconds: the longest time between the first commits of two successive rounds, wherever they were.
 - utilisation: the part of their time that members who trained spent training: training / (training + reduce + waiting),
   where the denominator is the whole time from commit to commit.
 """
@@ -19,7 +20,7 @@ from typing import Any
 
 from swarm.events import Round
 from swarm.simulate.board import Board
-from swarm.simulate.orchestrator import Done
+from swarm.simulate.injector import Done
 from swarm.simulate.scenario import Scenario
 
 ROW: tuple[str, ...] = (
@@ -34,6 +35,7 @@ ROW: tuple[str, ...] = (
 )
 ROW += ("bytes_sent", "bytes_received", "transfer_bytes_sent", "contributors", "members")
 ROW += ("record", "theta_digest", "momentum_digest")
+LONG_STALL_SECONDS = 10.0
 
 
 def build_report(
@@ -41,10 +43,7 @@ def build_report(
 ) -> dict[str, Any]:
     """The content of report.json. params: values of the flat vector; bits: of the codec, per value."""
     rounds = sorted((event for view in board.nodes.values() for event in view.rounds), key=lambda e: (e.round, e.node))
-    faults = [
-        {"kind": d.fault.kind, "node": d.fault.node, "after_round": d.fault.after, "seconds": round(d.seconds, 1)}
-        for d in done
-    ]
+    faults = [_fault(item) for item in done]
     return {
         "rounds": [_row(event) for event in rounds],
         "totals": totals(board, rounds, scenario.run.codec, params, bits),
@@ -69,6 +68,8 @@ def totals(board: Board, rounds: list[Round], codec: str, params: int, bits: flo
         "utilisation": utilisation(trained),
         "held_out_loss_first": losses[0] if losses else None,
         "held_out_loss_last": losses[-1] if losses else None,
+        "longest_stall_seconds": round(max(board.stalls), 1) if board.stalls else None,
+        "stalls_over_10_s": sum(seconds > LONG_STALL_SECONDS for seconds in board.stalls),
     }
 
 
@@ -98,34 +99,60 @@ def held_out(board: Board) -> dict[int, float]:
 
 def check(scenario: Scenario, board: Board, faults: Iterable[Mapping[str, Any]]) -> list[str]:
     """What must not happen and did: lost rounds, members that disagree, members without a round, absent newcomers."""
-    told: dict[int, dict[str, Round]] = defaultdict(dict)
+    told: dict[int, list[Round]] = defaultdict(list)
     for view in board.nodes.values():
         for event in view.rounds:
-            told[event.round][event.peer] = event
+            told[event.round].append(event)
     names = {view.peer: view.name for view in board.nodes.values() if view.peer}
-    going = {fault["node"] for fault in faults if fault["kind"] != "join"}
-    lost = [number for number in range(1, scenario.rounds + 1) if number not in told]
-    problems = [f"round {number} was lost: no node committed it" for number in lost]
+    disturbed = set(board.nodes) if scenario.partitions else {f["node"] for f in faults if f["kind"] != "join"}
+    last = scenario.rounds or max(told, default=0)
+    problems = [f"round {number} was lost: no node committed it" for number in range(1, last + 1) if number not in told]
     for number, events in sorted(told.items()):
-        problems += _differences(number, events, names)
-        silent = {names.get(peer, peer) for event in events.values() for peer in event.members if peer not in events}
-        problems += [f"round {number}: {name} was a member and did not commit it" for name in sorted(silent - going)]
+        for group in _must_agree(events, board) if scenario.partitions else [events]:
+            problems += _differences(number, group, names)
+        if board.dismissed is None or number <= board.dismissed:
+            missing = _silent(events, names) - disturbed
+            problems += [f"round {number}: {name} was a member and did not commit it" for name in sorted(missing)]
     for fault in faults:
-        if fault["kind"] == "join" and not any(e.tokens for e in board.nodes[fault["node"]].rounds):
-            problems.append(f"{fault['node']} joined after round {fault['after_round']} and never trained in a round")
+        name = fault["node"]
+        if fault["kind"] == "join" and name not in disturbed and not any(e.tokens for e in board.nodes[name].rounds):
+            problems.append(f"{name} joined after round {fault['after_round']} and never trained in a round")
     return problems
 
 
-def _differences(number: int, events: Mapping[str, Round], names: Mapping[str, str]) -> list[str]:
+def _silent(events: list[Round], names: Mapping[str, str]) -> set[str]:
+    """Members of a round that did not tell of it."""
+    committed = {event.peer for event in events}
+    return {names.get(peer, peer) for event in events for peer in event.members if peer not in committed}
+
+
+def _must_agree(events: list[Round], board: Board) -> list[list[Round]]:
+    """After a partition one side's rounds are dropped: whoever committed the same record must agree, and all those who
+    did not fetch another state since."""
+    by_record: dict[str, list[Round]] = defaultdict(list)
+    for event in events:
+        by_record[event.record].append(event)
+    kept = {id(event) for view in board.nodes.values() for event in view.rounds[view.kept :]}
+    return [*by_record.values(), [event for event in events if id(event) in kept]]
+
+
+def _differences(number: int, events: Iterable[Round], names: Mapping[str, str]) -> list[str]:
     problems = []
     for field in ("record", "theta_digest", "momentum_digest"):
-        holders: dict[str, list[str]] = defaultdict(list)
-        for peer, event in events.items():
-            holders[getattr(event, field)].append(names.get(peer, peer))
+        holders: dict[str, set[str]] = defaultdict(set)
+        for event in events:
+            holders[getattr(event, field)].add(names.get(event.peer, event.peer))
         if len(holders) > 1:
-            sides = " against ".join(f"{value[:8]} ({', '.join(who)})" for value, who in holders.items())
+            sides = " against ".join(f"{value[:8]} ({', '.join(sorted(who))})" for value, who in holders.items())
             problems.append(f"round {number}: {field} differs: {sides}")
     return problems
+
+
+def _fault(done: Done) -> dict[str, Any]:
+    """Who, what, after which round, when and, where it is known, for how long."""
+    after = done.round if done.fault.after_round is None else done.fault.after_round
+    fault = {"kind": done.fault.kind, "node": done.node, "after_round": after, "seconds": round(done.seconds, 1)}
+    return fault if done.fault.seconds is None else fault | {"lasting": round(done.fault.seconds, 1)}
 
 
 def _row(event: Round) -> dict[str, Any]:

@@ -1,28 +1,20 @@
-"""What a simulation does: how many nodes, for how long, and which faults after which round."""
+"""What a simulation does: how many nodes, for how long, and what happens to them."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Literal
 
 from p2p.errors import SwarmError
 from swarm.config import RunConfig
+from swarm.simulate.chaos import wrong_clock
+from swarm.simulate.faults import BadFaults, Chaos, Fault, FaultScript, Kind, check_faults, named
 
-FaultKind = Literal["join", "leave", "kill"]
+ROUNDS = 10
 
 
 class ImpossibleScenario(SwarmError):
-    """The faults asked for do not fit the nodes and rounds asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """join: one more node starts; leave: SIGTERM; kill: SIGKILL. Done once any node has committed round `after`."""
-
-    kind: FaultKind
-    after: int
-    node: str
+    """The numbers asked for do not make a simulation."""
 
 
 @dataclass(frozen=True)
@@ -30,48 +22,55 @@ class Scenario:
     """Nodes are called node0, node1, ...; rounds count from 1 (round 0 only forms the first view)."""
 
     nodes: int = 4
-    rounds: int = 10
-    join_at: int | None = None
-    leave_at: int | None = None
-    kill_at: int | None = None
+    rounds: int | None = ROUNDS
+    """None with chaos, which ends by the clock."""
+    script: FaultScript = field(default_factory=FaultScript)
     run: RunConfig = field(default_factory=RunConfig)
     device: str = "cpu"
     stall_seconds: float = 180.0
     """The simulation gives up when no node gets anything done for so long."""
 
     def __post_init__(self) -> None:
-        if self.nodes < 1 or self.rounds < 1:
+        if self.nodes < 1 or (self.rounds is not None and self.rounds < 1):
             raise ImpossibleScenario("a simulation needs at least 1 node and 1 round: raise --nodes and --rounds")
-        for kind, after in (("join", self.join_at), ("leave", self.leave_at), ("kill", self.kill_at)):
-            if after is not None and not 1 <= after < self.rounds:
-                raise ImpossibleScenario(
-                    f"--{kind}-at {after}: give a round from 1 to {self.rounds - 1}, or raise --rounds {self.rounds}"
-                )
-        departures = sum(after is not None for after in (self.leave_at, self.kill_at))
-        if departures >= self.nodes:
-            raise ImpossibleScenario(f"{departures} of {self.nodes} nodes would go: --nodes must be more than that")
+        if (self.chaos is None) == (self.rounds is None):
+            raise ImpossibleScenario("[chaos] lasts for its seconds: leave out --rounds")
+        if self.chaos is not None and self.nodes > self.chaos.nodes:
+            raise BadFaults(f"[chaos] allows {self.chaos.nodes} nodes: raise its nodes, or lower --nodes {self.nodes}")
+        faults = named(self.script.faults, self.founders)
+        object.__setattr__(self, "script", self.script.model_copy(update={"faults": faults}))
+        check_faults(self.script, self.founders, self.rounds)
 
     @classmethod
     def demo(cls, nodes: int, rounds: int, run: RunConfig, device: str) -> Scenario:
         """One node joins after a third of the rounds and one leaves after two thirds, where that is possible."""
         join_at = rounds * 3 // 10 or None
         leave_at = rounds * 6 // 10 or None if nodes > 1 and rounds > 1 else None
-        return cls(nodes, rounds, join_at, leave_at, None, run, device)
+        script = FaultScript(faults=shorthands(nodes, rounds, join_at, leave_at, None))
+        return cls(nodes, rounds, script, run, device)
 
     @property
     def founders(self) -> tuple[str, ...]:
         return tuple(f"node{index}" for index in range(self.nodes))
 
     @property
-    def faults(self) -> tuple[Fault, ...]:
-        """In the order in which they happen. The first node is never a victim."""
-        script: list[tuple[FaultKind, int | None, str]] = [
-            ("join", self.join_at, f"node{self.nodes}"),
-            ("kill", self.kill_at, "node1"),
-            ("leave", self.leave_at, f"node{self.nodes - 1}"),
-        ]
-        faults = [Fault(kind, after, node) for kind, after, node in script if after is not None]
-        return tuple(sorted(faults, key=lambda fault: fault.after))
+    def chaos(self) -> Chaos | None:
+        return self.script.chaos
+
+    @property
+    def clocks(self) -> tuple[float, ...]:
+        """Seconds by which wall clocks are wrong, or may be."""
+        return (*self.script.clock.values(), self.chaos.clock if self.chaos else 0.0)
+
+    def clock_of(self, name: str) -> float:
+        """By how many seconds the wall clock of that node is wrong."""
+        drawn = wrong_clock(self.chaos, name) if self.chaos else 0.0
+        return self.script.clock.get(name, drawn)
+
+    @property
+    def partitions(self) -> bool:
+        """Whether nodes can lose sight of each other."""
+        return any(fault.kind == "cut" for fault in self.script.faults)
 
     @property
     def run_config(self) -> RunConfig:
@@ -81,4 +80,20 @@ class Scenario:
     @property
     def threads(self) -> int:
         """Training threads of one node: together they fill the machine and no more."""
-        return max(1, len(os.sched_getaffinity(0)) // self.nodes)
+        return max(1, len(os.sched_getaffinity(0)) // (self.chaos.nodes if self.chaos else self.nodes))
+
+
+def shorthands(
+    nodes: int, rounds: int | None, join_at: int | None, leave_at: int | None, kill_at: int | None
+) -> tuple[Fault, ...]:
+    """What --join-at, --leave-at and --kill-at stand for. The first node is never a victim. Raises BadFaults."""
+    asked: list[tuple[Kind, int | None, str | None]] = [
+        ("join", join_at, None),
+        ("kill", kill_at, "node1"),
+        ("leave", leave_at, f"node{nodes - 1}"),
+    ]
+    for kind, after, _ in asked:
+        if after is not None and (after < 1 or (rounds is not None and after >= rounds)):
+            most = f" to {rounds - 1}, or raise --rounds {rounds}" if rounds is not None else " on"
+            raise BadFaults(f"--{kind}-at {after}: give a round from 1{most}")
+    return tuple(Fault(kind=kind, after_round=after, node=node) for kind, after, node in asked if after is not None)

@@ -9,26 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from swarm.simulate.process import processes_of
+
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 QUICK = ("--model", "demo", "--inner-steps", "4", "--batch-size", "2")
-
-
-def processes_of(folder: Path) -> list[str]:
-    """Command lines of the processes of a swarm below `folder`: arguments, environment or directory name it."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended while we looked
-            arguments = (process / "cmdline").read_bytes()
-            told = arguments + (process / "environ").read_bytes() + os.readlink(process / "cwd").encode()
-            if str(folder).encode() in told and int(process.name) != os.getpid():
-                found.append(arguments.replace(b"\0", b" ").decode())
-    return found
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen[str]:
@@ -70,7 +59,7 @@ def test_a_swarm_trains_through_a_leave_and_a_kill(tmp_path: Path) -> None:
     assert totals["expected_bytes_per_param"] <= totals["bytes_per_param_per_round"]
     assert (tmp_path / "report" / "loss.png").stat().st_size > 10_000
     assert list((tmp_path / "tmp").glob("swarm-*")) == []
-    assert processes_of(tmp_path) == []
+    assert processes_of(tmp_path) == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -82,7 +71,7 @@ def test_a_stopped_simulation_leaves_nothing_behind(tmp_path: Path, number: int)
                 break
         simulation.send_signal(number)
         simulation.stdout.read()
-    wait_until(lambda: processes_of(tmp_path) == [])
+    wait_until(lambda: processes_of(tmp_path) == {})
     sockets = [path for path in (tmp_path / "tmp").rglob("*") if path.is_socket()]
     assert sockets == []
     if number == signal.SIGINT:

@@ -48,15 +48,16 @@ class Fake:
         self.log = EventLog(Path(str(self.node["state_dir"])) / "events.jsonl", quiet=True)
         self.members = shared / "members"
         self.members.mkdir(exist_ok=True)
+        self.last = int(str(self.node.get("rounds", 1 << 30)))
 
     def live(self) -> None:
         self.log.write(Started(peer=self.name, port=1, bootstrap=()))
         begin = self._join()
-        for number in range(begin, int(str(self.node["rounds"])) + 1):
+        for number in range(begin, self.last + 1):
             self._misbehave(number)
             self._wait_for(number)
             self._round(number, newcomer=number == begin and begin > 1)
-        self.log.write(Left(round=int(str(self.node["rounds"]))))
+        self.log.write(Left(round=self.last))
 
     def _join(self) -> int:
         """The first round we take part in: founders wait for each other, newcomers enter the next round."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from swarm.events import (
+    Behind,
     Error,
     Evaluated,
     Event,
@@ -128,6 +129,46 @@ def test_a_lost_peer_is_told_once_and_by_its_name(board: Board) -> None:
     assert board.told == 2
     write(board, "node0", Left(round=1), PeerDown(peer="other", reason="we leave"))
     assert board.news[-1].text == "left after round 1"
+
+
+def test_the_state_belongs_to_a_life(board: Board) -> None:
+    view = board.nodes["node0"]
+    write(board, "node0", Started(peer="p0", port=7, bootstrap=("/ip4/a",)))
+    assert (view.port, view.addresses, view.holds_state) == (7, ("/ip4/a",), False)
+    write(board, "node0", Synced(round=-1, bytes=0, seconds=0, donors=0), committed(1), committed(2))
+    assert view.holds_state
+    assert view.trained_in(2)
+    write(board, "node0", Behind(reason="asleep"))
+    assert not view.holds_state
+    write(board, "node0", Synced(round=4, bytes=9, seconds=0, donors=2), committed(5, tokens=0))
+    assert (view.holds_state, view.kept) == (True, 2)
+    assert not view.trained_in(5)
+    board.gone("node0", "killed")
+    assert (view.state, view.holds_state) == ("killed", False)
+    write(board, "node0", committed(6))
+    assert view.committed == 5  # nobody writes any more, so nobody looks
+    board.add("node0", view.reader.path)
+    board.read()
+    assert (view.committed, view.state) == (6, "committed")
+
+
+def test_first_commits_are_timed_by_this_machines_clock(board: Board) -> None:
+    board.nodes["node1"].clock = 300.0
+    for name, number, at in (("node0", 1, 100.0), ("node1", 1, 401.0), ("node1", 2, 412.0), ("node0", 2, 113.0)):
+        log = EventLog(board.nodes[name].reader.path, quiet=True, clock=lambda at=at: at)
+        log.write(committed(number))
+        log.close()
+        board.read()
+    assert board.commits == [100.0, 112.0]
+    assert board.stalls == [12.0]
+
+
+def test_the_coordinator_is_who_drives_the_newest_attempt(board: Board) -> None:
+    write(board, "node0", Started(peer="p0", port=1, bootstrap=()), committed(1))
+    write(board, "node0", Reducing(round=2, attempt=0, coordinator="p0", members=2))
+    write(board, "node1", Reducing(round=1, attempt=0, coordinator="p1", members=2))
+    assert board.name_of(board.coordinator) == "node0"
+    assert board.name_of("p9") is None
 
 
 def test_only_work_done_counts_as_being_heard(board: Board) -> None:

@@ -33,6 +33,27 @@ def test_the_table_shows_nodes_progress_and_news(board: Board) -> None:
         assert words in text
 
 
+def test_those_that_are_gone_make_room(board: Board) -> None:
+    for index in range(1, 40):
+        board.add(f"node{index}", Path("none"))
+        board.gone(f"node{index}", "killed")
+    board.add("node40", Path("none"))
+    console = Console(width=120, height=100, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(render(board))
+    text = capture.get()
+    assert "and 25 that are gone" in text
+    assert "node0 " in text
+    assert "node40" in text
+
+
+def test_without_a_last_round_there_is_no_bar() -> None:
+    console = Console(width=120, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(render(Board(rounds=None, inner_steps=20)))
+    assert "round 0" in capture.get()
+
+
 def test_lines_are_written_once(board: Board) -> None:
     stream = io.StringIO()
     display = display_for(stream)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.simulate.process import Child, living_groups, stop_all
+from swarm.simulate.process import Child, living_groups, processes_of, stop_all
 
 POLITE = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = (
@@ -60,6 +60,45 @@ def test_what_a_child_leaves_behind_is_killed_and_named(tmp_path: Path, monkeypa
     assert child.group_lives()
     assert stop_all([child]) == [child]
     wait_until(lambda: child.pid not in living_groups())
+
+
+def test_a_frozen_child_stands_still_with_all_it_started_until_it_thaws(tmp_path: Path) -> None:
+    child = start(LITTERER, tmp_path)
+    tree = processes_of(tmp_path).keys() | {child.pid}
+    child.freeze()
+    assert child.frozen
+    wait_until(lambda: {state(pid) for pid in tree} == {"T"})
+    child.thaw()
+    assert not child.frozen
+    wait_until(lambda: "T" not in {state(pid) for pid in tree})
+    child.kill_group()
+    child.process.wait()
+
+
+def test_a_frozen_child_can_be_asked_to_leave_and_killed(tmp_path: Path) -> None:
+    for end, status in ((Child.terminate, -signal.SIGTERM), (Child.kill, -signal.SIGKILL)):
+        child = start(POLITE, tmp_path)
+        child.freeze()
+        end(child)
+        assert child.process.wait(20) == status
+        child.freeze()  # nothing is left of it
+        assert not child.frozen
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_processes_are_found_by_the_folder_they_have_to_do_with(tmp_path: Path) -> None:
+    child = start(POLITE, tmp_path)
+    assert child.pid not in processes_of(tmp_path)
+    stop_all([child])
+    command = [sys.executable, "-c", POLITE + f" # {tmp_path}"]
+    named = Child(command, tmp_path / "named.log", os.environ)
+    wait_until(lambda: "up" in named.lines())
+    assert str(tmp_path) in processes_of(tmp_path)[named.pid]
+    stop_all([named])
+    assert processes_of(tmp_path) == {}
 
 
 def test_a_child_has_its_own_session_so_that_ctrl_c_does_not_reach_it(tmp_path: Path) -> None:

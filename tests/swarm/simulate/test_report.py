@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from swarm.config import RunConfig
-from swarm.events import Evaluated, Round, Started
+from swarm.events import Evaluated, Round, Started, Synced
 from swarm.simulate.board import Board
-from swarm.simulate.orchestrator import Done
+from swarm.simulate.faults import Chaos, Fault, FaultScript, Kind
+from swarm.simulate.injector import Done
 from swarm.simulate.plot import plot
 from swarm.simulate.report import build_report, expected_bytes, utilisation
-from swarm.simulate.scenario import Fault, Scenario
+from swarm.simulate.scenario import Scenario
 from swarm.simulate.summary import summary
 
 SCENARIO = Scenario(nodes=2, rounds=2, run=RunConfig(codec="int8"))
@@ -57,6 +58,10 @@ def board() -> Board:
     for number, loss in ((2, 3.5), (0, 5.5), (1, 4.5)):
         board.nodes["node0"].apply(Evaluated(round=number, held_out_loss=loss))
     return board
+
+
+def done(kind: Kind, node: str, seconds: float = 5.0) -> Done:
+    return Done(Fault(kind=kind, node=node, after_round=1), node, seconds)
 
 
 def report(board: Board, scenario: Scenario = SCENARIO, done: tuple[Done, ...] = ()) -> dict:  # type: ignore[type-arg]
@@ -124,15 +129,68 @@ def test_a_member_without_its_round(board: Board) -> None:
 
 def test_a_member_that_was_sent_away_may_lack_its_last_round(board: Board) -> None:
     board.nodes["node1"].rounds.pop()
-    content = report(board, done=(Done(Fault("kill", 1, "node1"), 12.34),))
+    content = report(board, done=(done("kill", "node1", 12.34),))
     assert content["problems"] == []
     assert content["faults"] == [{"kind": "kill", "node": "node1", "after_round": 1, "seconds": 12.3}]
 
 
+def test_a_member_of_the_last_round_was_told_to_leave_in_it(board: Board) -> None:
+    board.nodes["node1"].rounds.pop()
+    board.dismissed = 1
+    chaos = Scenario(nodes=2, rounds=None, script=FaultScript(chaos=Chaos(seconds=9.0)))
+    assert report(board, chaos)["problems"] == []
+    board.dismissed = 2
+    assert report(board, chaos)["problems"] == ["round 2: node1 was a member and did not commit it"]
+
+
+def test_rounds_of_a_partition_may_differ_if_one_side_has_dropped_its_own(board: Board) -> None:
+    cut = Fault(kind="cut", after_round=1, between=(("node0",), ("node1",)), seconds=3.0)
+    scenario = replace(SCENARIO, script=FaultScript(faults=(cut,)))
+    split = Done(cut, "node0 | node1", 7.0, 1)
+    board.nodes["node1"].rounds[2] = committed(2, "p1", record="other", theta_digest="other", momentum_digest="other")
+    assert any("round 2: record differs" in problem for problem in report(board, scenario, (split,))["problems"])
+    board.nodes["node1"].apply(Synced(round=2, bytes=9, seconds=0.1, donors=1))
+    content = report(board, scenario, (split,))
+    assert content["problems"] == []
+    assert content["faults"][0] == {
+        "kind": "cut",
+        "node": "node0 | node1",
+        "after_round": 1,
+        "seconds": 7.0,
+        "lasting": 3.0,
+    }
+
+
+def test_in_a_partition_too_a_record_stands_for_one_state(board: Board) -> None:
+    cut = Fault(kind="cut", after_round=1, between=(("node0",), ("node1",)))
+    board.nodes["node1"].rounds[2] = committed(2, "p1", theta_digest="other")
+    board.nodes["node1"].apply(Synced(round=2, bytes=9, seconds=0.1, donors=1))
+    problems = report(board, replace(SCENARIO, script=FaultScript(faults=(cut,))))["problems"]
+    assert [problem.split(" differs")[0] for problem in problems] == ["round 2: theta_digest"]
+
+
+def test_a_node_must_agree_in_all_of_its_lives(board: Board) -> None:
+    board.nodes["node0"].rounds.append(committed(2, "p0", record="other"))
+    problems = report(board, done=(done("restart", "node0"),))["problems"]
+    assert problems == ["round 2: record differs: r2 (node0, node1) against other (node0)"]
+
+
+def test_stalls_are_times_without_a_new_round(board: Board) -> None:
+    board.commits = [100.0, 101.0, 113.5, 114.0]
+    totals = report(board)["totals"]
+    assert (totals["longest_stall_seconds"], totals["stalls_over_10_s"]) == (12.5, 1)
+
+
+def test_many_faults_are_counted_in_the_summary(board: Board) -> None:
+    content = report(board, done=tuple(done("restart", "node1", float(index)) for index in range(30)))
+    assert "restart             30 times" in summary(content)
+
+
 def test_a_newcomer_that_never_trained(board: Board) -> None:
     board.add("node2", Path("none"))
-    done = (Done(Fault("join", 1, "node2"), 5.0),)
-    assert report(board, done=done)["problems"] == ["node2 joined after round 1 and never trained in a round"]
+    assert report(board, done=(done("join", "node2"),))["problems"] == [
+        "node2 joined after round 1 and never trained in a round"
+    ]
 
 
 def test_a_loss_that_is_no_number_is_null(board: Board) -> None:
@@ -148,7 +206,7 @@ def test_an_empty_board_reports_what_is_missing() -> None:
 
 
 def test_the_summary_says_it_all(board: Board) -> None:
-    content = report(board, done=(Done(Fault("join", 1, "node0"), 5.0),))
+    content = report(board, done=(done("join", "node0"),))
     content["baseline"] = {"alone": 3.0, "alone_all_tokens": 2.0, "data_parallel": 1.5}
     text = "\n".join(summary(content))
     for words in (
@@ -166,7 +224,7 @@ def test_the_summary_says_it_all(board: Board) -> None:
 
 @pytest.mark.parametrize("baseline", [{}, {"baseline": {"alone": 3.0, "alone_all_tokens": 2.0, "data_parallel": 1.5}}])
 def test_the_plot_is_a_png(board: Board, tmp_path: Path, baseline: dict[str, object]) -> None:
-    content = report(board, done=(Done(Fault("leave", 1, "node1"), 5.0),)) | baseline
+    content = report(board, done=(done("leave", "node1"),)) | baseline
     plot(content, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 

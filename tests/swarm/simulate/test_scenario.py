@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from swarm.config import RunConfig
-from swarm.simulate.scenario import Fault, ImpossibleScenario, Scenario
+from swarm.simulate.faults import BadFaults, Chaos, Fault, FaultScript
+from swarm.simulate.scenario import ImpossibleScenario, Scenario, shorthands
+
+
+def told(scenario: Scenario) -> list[tuple[str, str | None, int | None]]:
+    return [(fault.kind, fault.node, fault.after_round) for fault in scenario.script.faults]
 
 
 def test_the_demo_has_one_join_and_one_leave() -> None:
     demo = Scenario.demo(4, 10, RunConfig(), "cpu")
-    assert demo.faults == (Fault("join", 3, "node4"), Fault("leave", 6, "node3"))
+    assert told(demo) == [("join", "node4", 3), ("leave", "node3", 6)]
     assert demo.founders == ("node0", "node1", "node2", "node3")
 
 
@@ -18,28 +25,56 @@ def test_the_demo_has_one_join_and_one_leave() -> None:
 @pytest.mark.parametrize("rounds", range(1, 14))
 def test_the_demo_is_possible_with_any_numbers(nodes: int, rounds: int) -> None:
     demo = Scenario.demo(nodes, rounds, RunConfig(), "cpu")
-    assert all(1 <= fault.after < rounds for fault in demo.faults)
+    assert all(after is not None and 1 <= after < rounds for _, _, after in told(demo))
 
 
-def test_faults_come_in_the_order_of_their_rounds_and_never_hit_the_first_node() -> None:
-    scenario = Scenario(nodes=3, rounds=9, join_at=5, leave_at=2, kill_at=4)
-    assert scenario.faults == (Fault("leave", 2, "node2"), Fault("kill", 4, "node1"), Fault("join", 5, "node3"))
+def test_the_options_never_hit_the_first_node() -> None:
+    scenario = Scenario(nodes=3, rounds=9, script=FaultScript(faults=shorthands(3, 9, 5, 2, 4)))
+    assert told(scenario) == [("join", "node3", 5), ("kill", "node1", 4), ("leave", "node2", 2)]
 
 
 @pytest.mark.parametrize(
-    ("numbers", "remedy"),
+    ("nodes", "rounds", "options", "remedy"),
     [
-        ({"nodes": 0}, "--nodes"),
-        ({"rounds": 0}, "--rounds"),
-        ({"join_at": 10}, "--join-at 10: give a round from 1 to 9, or raise --rounds 10"),
-        ({"leave_at": -1}, "--leave-at -1"),
-        ({"nodes": 1, "kill_at": 1}, "1 of 1 nodes would go"),
-        ({"nodes": 2, "kill_at": 1, "leave_at": 1}, "2 of 2 nodes would go"),
+        (0, 10, {}, "--nodes"),
+        (4, 0, {}, "--rounds"),
+        (4, 10, {"join_at": 10}, "--join-at 10: give a round from 1 to 9, or raise --rounds 10"),
+        (4, 10, {"leave_at": -1}, "--leave-at -1"),
+        (1, 10, {"kill_at": 1}, "1 of 1 nodes would go"),
+        (2, 10, {"kill_at": 1, "leave_at": 1}, "2 of 2 nodes would go"),
     ],
 )
-def test_impossible_scenarios_are_refused(numbers: dict[str, int], remedy: str) -> None:
-    with pytest.raises(ImpossibleScenario, match=remedy):
-        Scenario(**numbers)  # type: ignore[arg-type]
+def test_impossible_scenarios_are_refused(nodes: int, rounds: int, options: dict[str, int], remedy: str) -> None:
+    numbers = {"join_at": None, "leave_at": None, "kill_at": None} | options
+    with pytest.raises((ImpossibleScenario, BadFaults), match=remedy):
+        Scenario(nodes, rounds, FaultScript(faults=shorthands(nodes, rounds, **numbers)))
+
+
+def test_chaos_lasts_for_its_seconds_and_has_room_for_the_founders() -> None:
+    chaos = FaultScript(chaos=Chaos(seconds=60.0, nodes=4))
+    assert Scenario(nodes=4, rounds=None, script=chaos).threads >= 1
+    with pytest.raises(ImpossibleScenario, match="leave out --rounds"):
+        Scenario(nodes=4, rounds=10, script=chaos)
+    with pytest.raises(BadFaults, match="raise its nodes, or lower --nodes 5"):
+        Scenario(nodes=5, rounds=None, script=chaos)
+
+
+def test_a_clock_is_wrong_as_the_script_says_or_as_the_dice_do() -> None:
+    chaos = Chaos(seconds=60.0, clock=300.0, seed=4)
+    scenario = Scenario(rounds=None, script=FaultScript(chaos=chaos, clock={"node1": -20.0}))
+    assert scenario.clock_of("node1") == -20.0
+    drawn = [scenario.clock_of(f"node{index}") for index in range(2, 50)]
+    assert all(abs(seconds) <= 300 for seconds in drawn)
+    assert max(drawn) > 200
+    assert min(drawn) < -200
+    assert scenario.clock_of("node7") == scenario.clock_of("node7")
+    assert Scenario().clock_of("node0") == 0.0
+
+
+def test_only_a_cut_parts_nodes() -> None:
+    cut = Fault(kind="cut", at=1.0, between=(("node0",), ("others",)))
+    assert Scenario(script=FaultScript(faults=(cut,))).partitions
+    assert not Scenario().partitions
 
 
 def test_the_run_is_founded_by_all_founders() -> None:
@@ -49,3 +84,11 @@ def test_the_run_is_founded_by_all_founders() -> None:
 def test_nodes_share_the_cores() -> None:
     assert Scenario(nodes=4096).threads == 1
     assert Scenario(nodes=1).threads >= 1
+
+
+def test_the_example_script_is_possible() -> None:
+    from swarm.simulate.faults import load_faults
+
+    script = load_faults(Path(__file__).parents[3] / "docs" / "faults.toml")
+    scenario = Scenario(nodes=4, rounds=20, script=script)
+    assert {fault.kind for fault in scenario.script.faults} >= {"kill", "freeze", "restart", "join", "leave"}

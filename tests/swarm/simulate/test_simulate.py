@@ -18,11 +18,16 @@ import pytest
 from swarm.config import Config
 from swarm.simulate import command as simulate_command
 from swarm.simulate.command import scenario_of, simulate
-from swarm.simulate.orchestrator import SimulationFailed
-from swarm.simulate.scenario import Scenario
+from swarm.simulate.faults import Chaos, Fault, FaultScript
+from swarm.simulate.fleet import SimulationFailed
+from swarm.simulate.scenario import Scenario, shorthands
 
 FAKE = Path(__file__).with_name("fake_swarm.py")
 SCENARIO = Scenario(nodes=3, rounds=12)
+
+
+def script(*faults: Fault) -> FaultScript:
+    return FaultScript(faults=faults)
 
 
 @pytest.fixture
@@ -62,7 +67,8 @@ def test_a_clean_run(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_join_leave_and_kill_happen_and_are_reported(run: Run) -> None:
-    status, report = run(replace(SCENARIO, nodes=4, rounds=30, join_at=2, leave_at=4, kill_at=6))
+    faults = shorthands(4, 30, join_at=2, leave_at=4, kill_at=6)
+    status, report = run(replace(SCENARIO, nodes=4, rounds=30, script=script(*faults)))
     assert (status, report["problems"]) == (0, [])
     assert [(f["kind"], f["node"], f["after_round"]) for f in report["faults"]] == [
         ("join", "node4", 2),
@@ -73,6 +79,44 @@ def test_join_leave_and_kill_happen_and_are_reported(run: Run) -> None:
     assert last["node0"] == last["node4"] == 30
     assert last["node3"] < 30
     assert last["node1"] < 30
+
+
+def test_a_frozen_node_thaws_and_a_killed_one_comes_back_to_its_old_files(run: Run) -> None:
+    freeze = Fault(kind="freeze", node="node1", after_round=2, seconds=0.5)
+    restart = Fault(kind="restart", node="node2", after_round=3, seconds=0.3)
+    status, report = run(replace(SCENARIO, rounds=40, script=script(freeze, restart)))
+    assert (status, report["problems"]) == (0, [])
+    assert [(f["kind"], f["node"], f["lasting"]) for f in report["faults"]] == [
+        ("freeze", "node1", 0.5),
+        ("restart", "node2", 0.3),
+    ]
+    rounds = [row["round"] for row in report["rounds"] if row["node"] == "node2"]
+    assert rounds[-1] == 40
+    assert 4 < len(rounds) < 40  # both lives, and a gap between them
+
+
+def test_roles_are_looked_up_when_the_fault_is_due(run: Run) -> None:
+    kill = Fault(kind="kill", node="coordinator", after_round=3)
+    bootstrap = Fault(kind="restart", node="bootstrap", at=0.1)
+    status, report = run(replace(SCENARIO, script=script(bootstrap, kill)))
+    assert (status, report["problems"]) == (0, [])
+    assert [(f["kind"], f["node"]) for f in report["faults"]] == [("restart", "bootstrap"), ("kill", "node0")]
+
+
+def test_a_fault_waits_for_somebody_in_its_role(run: Run) -> None:
+    kill = Fault(kind="kill", node="newcomer", after_round=1)
+    status, report = run(replace(SCENARIO, script=script(kill)))
+    assert status == 1
+    assert report["problems"] == ["the kill of newcomer after round 1 never happened: there was no newcomer"]
+
+
+def test_chaos_ends_by_the_clock_and_all_who_are_left_leave(run: Run) -> None:
+    chaos = Chaos(seconds=4.0, every=(0.2, 0.4), nodes=5, freeze_seconds=(0.1, 0.5), bootstrap=0.2, seed=3)
+    status, report = run(replace(SCENARIO, rounds=None, script=FaultScript(chaos=chaos)))
+    assert (status, report["problems"]) == (0, [])
+    assert len(report["faults"]) >= 8
+    assert len({fault["kind"] for fault in report["faults"]}) >= 3
+    assert report["scenario"]["rounds"] is None
 
 
 def test_members_that_disagree_fail_the_run_and_keep_its_files(
@@ -111,17 +155,22 @@ def test_a_swarm_that_hangs_is_given_up(run: Run) -> None:
 
 
 def test_a_node_that_does_not_leave_when_asked_is_killed_and_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarm.simulate.orchestrator.LEAVE_SECONDS", 0.5)
+    monkeypatch.setattr("swarm.simulate.fleet.LEAVE_SECONDS", 0.5)
     trouble = {"node2": {"kind": "stubborn", "round": 3}}
-    status, report = run(replace(SCENARIO, rounds=6, leave_at=4), trouble)
+    leave = Fault(kind="leave", node="node2", after_round=4)
+    status, report = run(replace(SCENARIO, rounds=6, script=script(leave)), trouble)
     assert status == 1
     assert report["problems"] == ["node2 was asked to leave and was still there 0 s later"]
 
 
 def test_a_fault_whose_round_never_comes_is_a_problem(run: Run) -> None:
     trouble = {f"node{index}": {"kind": "dies", "round": 3} for index in range(3)}
-    _, report = run(replace(SCENARIO, kill_at=8), trouble)
-    assert any("the kill of node1 never happened: round 8 was not reached" in problem for problem in report["problems"])
+    kill = Fault(kind="kill", node="node1", after_round=8)
+    _, report = run(replace(SCENARIO, script=script(kill)), trouble)
+    assert any(
+        "the kill of node1 after round 8 never happened: round 8 was not reached" in problem
+        for problem in report["problems"]
+    )
 
 
 def test_keep_keeps_the_files(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -145,9 +194,21 @@ def test_the_baseline_is_in_the_report(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_fault_asked_for_means_the_demo() -> None:
-    assert scenario_of(Config(), 4, 10, None, None, None) == Scenario.demo(4, 10, Config().run, "cpu")
-    assert scenario_of(Config(), 4, 10, 0, None, None).faults == ()
-    assert [fault.kind for fault in scenario_of(Config(), 4, 10, None, None, 5).faults] == ["kill"]
+    assert scenario_of(Config(), 4, None) == Scenario.demo(4, 10, Config().run, "cpu")
+    assert scenario_of(Config(), 4, 10, join_at=0).script.faults == ()
+    assert [fault.kind for fault in scenario_of(Config(), 4, 10, kill_at=5).script.faults] == ["kill"]
+
+
+def test_a_fault_script_and_the_options_add_up(tmp_path: Path) -> None:
+    file = tmp_path / "faults.toml"
+    file.write_text('[[fault]]\nafter_round = 2\nkind = "freeze"\nnode = "coordinator"\nseconds = 3\n')
+    faults = scenario_of(Config(), 4, None, kill_at=5, faults=file).script.faults
+    assert [(fault.kind, fault.node, fault.after_round) for fault in faults] == [
+        ("freeze", "coordinator", 2),
+        ("kill", "node1", 5),
+    ]
+    file.write_text("[chaos]\nseconds = 60\n")
+    assert scenario_of(Config(), 4, None, faults=file).rounds is None
 
 
 def strays(shared: Path) -> list[int]:
