@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,6 +16,14 @@ from swarm.data.cli import app as data
 
 if TYPE_CHECKING:
     from swarm.config import Config
+
+
+class Precision(StrEnum):
+    """How exported values are stored."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, by convention 128 + SIGINT."""
@@ -51,6 +60,9 @@ BatchSize = Annotated[int | None, typer.Option(help="Samples in an inner step.")
 CodecName = Annotated[str | None, typer.Option("--codec", help="How pseudo-gradients travel: int8, int4 or fp32.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the parameters and of the order of the samples.")]
 MinPeers = Annotated[int | None, typer.Option(help="Members that a round needs; with fewer the swarm waits.")]
+TokenizerFile = Annotated[
+    Path | None, typer.Option("--tokenizer", help="A Hugging Face tokenizer.json, or its folder [default: bytes].")
+]
 Founders = Annotated[int | None, typer.Option(help="Members that must come together to found the run.")]
 
 
@@ -225,6 +237,46 @@ def why(
     from swarm.why.command import why as tell
 
     tell(logs or [_load(None, {}).node.events_path], round)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="A checkpoint's folder, or a node's state directory for its newest.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; it must not exist yet.")],
+    precision: Annotated[Precision, typer.Option(help="How values are stored.")] = Precision.float32,
+    tokenizer: TokenizerFile = None,
+    shard_gb: Annotated[float, typer.Option(help="Most gigabytes in one file.", min=0.001)] = 5.0,
+) -> None:
+    """Write a checkpoint as transformers.AutoModelForCausalLM.from_pretrained loads it, tokenizer and all."""
+    from swarm.export.command import export as write
+
+    write(source, out, precision=precision.value, tokenizer=tokenizer, shard_bytes=round(shard_gb * 1e9))
+
+
+@app.command()
+def generate(
+    source: Annotated[Path, typer.Argument(help="A checkpoint, a node's state directory, or an exported model.")],
+    prompt: Annotated[str, typer.Option(help="The text to continue.")],
+    tokens: Annotated[int, typer.Option(help="Most tokens to add.", min=1)] = 200,
+    temperature: Annotated[float, typer.Option(help="0: always the likeliest token.", min=0.0)] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Pick among the likeliest that make up this share.", min=0.0)] = 0.95,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 0,
+    device: Device = None,
+    tokenizer: TokenizerFile = None,
+) -> None:
+    """Let a model continue a text, and print it as it comes."""
+    from swarm.generate.command import generate as write
+
+    write(
+        source,
+        prompt,
+        tokens=tokens,
+        temperature=temperature,
+        top_p=top_p,
+        seed=seed,
+        device=device or "cpu",
+        tokenizer=tokenizer,
+    )
 
 
 @app.command()

@@ -51,7 +51,7 @@ class HuggingFaceFolder:
         """BLAKE3 of `theta`, one tensor in memory at a time: the same however the files are cut. Raises NotOurKind."""
         hasher = blake3()
         for _, values_P in self._tensors(layout):
-            hasher.update(values_P.data)
+            hasher.update(values_P.data.cast("B"))
         return hasher.digest()
 
     def _tensors(self, layout: FlatLayout) -> Iterator[tuple[Entry, NDArray[np.float32]]]:

@@ -72,15 +72,15 @@ def open_model(source: Path, device: str = "cpu") -> Opened:
     if (source / "config.json").is_file():
         exported = HuggingFaceFolder(source)
         layout = model_layout(exported.model)
-        model = _filled(exported.model, layout, torch.from_numpy(exported.theta(layout)), device)
+        model = filled(exported.model, layout, torch.from_numpy(exported.theta(layout)), device)
         eos = exported.config.get("eos_token_id")
         return Opened(model, source, exported.context or 2048, eos if isinstance(eos, int) else None)
     found = read_parameters(source, _warn)
-    model = _filled(found.model, found.layout, torch.from_numpy(found.theta_P), device)
+    model = filled(found.model, found.layout, torch.from_numpy(found.theta_P), device)
     return Opened(model, found.path, found.context, None)
 
 
-def _filled(config: ModelConfig, layout: FlatLayout, theta_P: torch.Tensor, device: str) -> Llama:
+def filled(config: ModelConfig, layout: FlatLayout, theta_P: torch.Tensor, device: str) -> Llama:
     with torch.device("meta"):
         model = Llama(config)
     values = {entry.name: theta_P[entry.start : entry.stop].view(entry.shape) for entry in layout.entries}

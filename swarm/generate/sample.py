@@ -16,7 +16,8 @@ def pick(logits_V: Tensor, temperature: float, top_p: float, random: torch.Gener
         return int(logits_V.argmax())
     probability_V, token_V = torch.softmax(logits_V / temperature, dim=-1).sort(descending=True)
     before_V = probability_V.cumsum(0) - probability_V
-    kept_V = probability_V * (before_V < top_p)  # the likeliest always stays
+    kept_V = probability_V * (before_V < top_p)
+    kept_V[0] = probability_V[0]  # the likeliest stays whatever the share
     return int(token_V[torch.multinomial(kept_V, 1, generator=random)])
 
 

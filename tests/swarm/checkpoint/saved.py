@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from p2p.transfer.state import StateDigests, part_digests
 from swarm.checkpoint.folder import CheckpointFolder
 from swarm.checkpoint.inner import InnerState
 from swarm.checkpoint.manifest import Manifest
+from swarm.checkpoint.snapshot import Snapshot
 from swarm.checkpoint.writer import Job, write_checkpoint
 from swarm.outer_state import OuterState
 from tests.p2p.protocol.records import FINGERPRINT, history, peer
@@ -107,3 +109,12 @@ def chain_of(path: Path, length: int, tokens: int = 100) -> Iterator[ChainFile]:
 
 def head_of(chain: ChainFile, round: int) -> Head:
     return Head(FINGERPRINT, chain.record(round).record)
+
+
+def state_of(theta_P: np.ndarray, momentum_P: np.ndarray, round: int, size: int = 100_000) -> Snapshot:
+    """A snapshot of vectors that nobody changes."""
+    return Snapshot(
+        round,
+        [threading.Lock() for _ in range(-(-theta_P.size // size))],
+        lambda index: tuple(x_P[index * size : (index + 1) * size] for x_P in (theta_P, momentum_P)),
+    )

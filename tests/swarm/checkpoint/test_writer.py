@@ -6,7 +6,6 @@ import dataclasses
 import multiprocessing
 import os
 import random
-import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -20,10 +19,9 @@ from swarm.checkpoint import flat_file
 from swarm.checkpoint.folder import CheckpointFolder, Keep
 from swarm.checkpoint.load import resume
 from swarm.checkpoint.manifest import INNER, MANIFEST
-from swarm.checkpoint.snapshot import Snapshot
 from swarm.checkpoint.writer import Abandoned, Job, write_checkpoint
 from tests.p2p.protocol.records import FINGERPRINT, verify
-from tests.swarm.checkpoint.saved import ME, chain_of, world
+from tests.swarm.checkpoint.saved import ME, chain_of, state_of, world
 
 KILLS = 20
 BIG = FlatLayout.of([("a", (1500, 1000)), ("b", (1500, 1000))])
@@ -118,23 +116,13 @@ def save_for_ever(folder: Path, first: int, told: Connection) -> None:
             state_root=bytes(32),
             peer=ME,
             layout=BIG,
-            snapshot=whole(round, theta_P),
+            snapshot=state_of(theta_P, -theta_P, round),
             records=chain.raw(round),
         )
         told.send(("begun", round))
         write_checkpoint(job, checkpoints.target(round, ME))
         checkpoints.prune(Keep(newest=1), ME)
         told.send(("done", round))
-
-
-def whole(round: int, theta_P: np.ndarray) -> Snapshot:
-    size = 100_000
-    chunks = -(-theta_P.size // size)
-    return Snapshot(
-        round,
-        [threading.Lock() for _ in range(chunks)],
-        lambda index: (theta_P[index * size : (index + 1) * size], -theta_P[index * size : (index + 1) * size]),
-    )
 
 
 @pytest.mark.timeout(240)
