@@ -14,11 +14,12 @@ from p2p.protocol.messages import GetChunk, GetManifest, GetMean
 
 MOST_REQUESTS = 32
 """Requests that one donor is given at a time; donors queue twice as many from one peer."""
-PATIENCE_FIRST = 60.0
-"""Seconds without an answer that a donor is granted before its speed is known."""
-PATIENCE_LEAST = 5.0
-PATIENCE_FACTOR = 8.0
-"""... and afterwards, in multiples of the time its largest outstanding answer should take."""
+PATIENCE_SECONDS = 180.0
+"""Without an answer for so long a donor counts as silent: it may have many newcomers to serve, or a reduce to do.
+Patience costs little: others who have nothing better to do are asked for what a slow one owes, and a donor that is dead
+is known to be from its link or its heartbeats."""
+WINDOW_SECONDS = 4.0
+"""A donor is asked ahead for what it gives in so long: more would only wait at its desk."""
 LIAR_SECONDS = 300.0
 """A donor that lied is left alone for so long, then twice, four times ..."""
 RETRY_SECONDS = 1.0
@@ -30,8 +31,8 @@ Kind = Literal["mean", "manifest"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A question under way. `index`: the chunk it is about, -1 for a manifest. `round`: of the manifest or mean; -1 for
-    a chunk, which comes at whatever round it is in."""
+    """A question under way. `index`: the chunk it is about, -1 for a manifest. `round`: of the manifest or mean; for a
+    chunk, which comes at whatever round it is in, the one that the donor had reached when it was asked."""
 
     id: int
     peer: str
@@ -103,14 +104,12 @@ class Donor:
 
     def silent_for(self, now: float) -> float | None:
         """Seconds without a sign of life, if they are too many."""
-        if not self.outstanding:
-            return None
-        patience = PATIENCE_FIRST
-        if self.rate is not None:
-            largest = max(request.size for request in self.outstanding.values())
-            patience = max(PATIENCE_LEAST, PATIENCE_FACTOR * largest / self.rate)
         silent = now - self._progress
-        return silent if silent > patience else None
+        return silent if self.outstanding and silent > PATIENCE_SECONDS else None
+
+    def window(self, chunk_bytes: int) -> float:
+        """Bytes that may be outstanding: one answer until its speed is known, then two at least, lest it idle."""
+        return 0.0 if self.rate is None else max(2.0 * chunk_bytes, WINDOW_SECONDS * self.rate)
 
     def seconds_for(self, size: int, typical: float) -> float:
         """Time until an answer of `size` bytes, asked for now, has come; `typical` stands for an unknown rate."""

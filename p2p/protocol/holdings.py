@@ -12,8 +12,8 @@ from enum import Enum
 
 EMPTY = -2
 """Round of a chunk of which nothing is held; -1 is genesis."""
-AHEAD = 2
-"""Rounds by which a donor may be ahead of what we have heard of."""
+AHEAD = 64
+"""Rounds by which a donor may be ahead of what we have heard of: rounds may be short, and records take their time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +136,17 @@ class Holdings:
         """False if the manifest of its round says otherwise."""
         return held.round not in self.manifests or self.manifests[held.round][index] == held.digest
 
-    def judge_chunk(self, index: int, round: int, digest: bytes) -> str | None:
-        """Why a chunk that came with this label cannot be taken; None if it can."""
+    def judge_chunk(self, index: int, round: int, digest: bytes, reported: int) -> str | None:
+        """Why a chunk that came with this label cannot be taken; None if it can. `reported`: round that the donor had
+        reached when it was asked, by its own word."""
         assert self.target is not None
         if round in self.manifests:
             true = self.manifests[round][index] == digest
             return None if true else f"sent false bytes for chunk {index} of round {round}"
         if round > self.target.round + AHEAD:
             return f"sent a chunk of round {round}, which nobody has reached"
-        if round < self.target.round - self.replay_limit:
-            return f"sent a chunk of round {round} while it reported round {self.target.round} or later"
+        if round < reported:
+            return f"sent a chunk of round {round} after it had reported round {reported}"
         return None
 
     def judge_replay(self, index: int, round: int, digest: bytes) -> tuple[bool, bool]:

@@ -42,6 +42,8 @@ class DeskLimits:
     answers: int = 16
     bytes_per_second: float | None = None
     burst_bytes: float = 16 << 20
+    wait_seconds: float = 60.0
+    """Who would wait longer for a chunk is told to come back later: less than the patience of those who ask."""
 
 
 @dataclass
@@ -66,6 +68,12 @@ class Desk:
             return False
         customer.waiting.append((message, size))
         return True
+
+    def crowded(self, peer: str, size: int) -> bool:
+        """Whether a peer that is not being served yet would have to wait too long for an answer of `size` bytes."""
+        if self._bucket.rate is None or peer in self._customers:
+            return False
+        return len(self._customers) * size / self._bucket.rate > self.limits.wait_seconds
 
     def take(self, now: float) -> tuple[str, Message] | None:
         """The next question to answer; `finished(peer)` must follow when that is done."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from p2p.protocol.donors import RETRY_SECONDS, Donor, DonorPool, Kind, Request
 from p2p.protocol.holdings import Held, Holdings, Lie, Target
 from p2p.protocol.messages import GetChunk, GetManifest, GetMean
+from p2p.protocol.sizes import Sizes
 from p2p.protocol.worklist import Worklist
 
 LOCAL_REPLAYS = 8
@@ -48,34 +49,6 @@ class Drop:
 
 
 Action = Ask | Replay | Drop
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What the answers weigh, and how much may be under way."""
-
-    values: int
-    chunk_values: int
-    chunk_bytes: int
-    mean_bytes: int
-    """Of one chunk's slice of a mean."""
-    window_bytes: int = 32 << 20
-    """Outstanding at one donor; at least one request always may be."""
-    memory_bytes: int = 256 << 20
-    """Outstanding in all."""
-
-    def bounds(self, index: int) -> tuple[int, int]:
-        """The values [start, stop) of chunk `index`."""
-        return index * self.chunk_values, min((index + 1) * self.chunk_values, self.values)
-
-    @property
-    def chunks(self) -> int:
-        return -(-self.values // self.chunk_values)
-
-    @property
-    def replay_limit(self) -> int:
-        """Most means that weigh less than the chunk they spare."""
-        return (self.chunk_bytes - 1) // self.mean_bytes
 
 
 class FetchCore:
@@ -184,7 +157,7 @@ class FetchCore:
 
     def judge_chunk(self, request: Request, round: int, digest: bytes) -> Held | None:
         """A chunk came; `digest` is of its bytes. Store what this returns, then `settle`; None: it is settled."""
-        lie = self.holdings.judge_chunk(request.index, round, digest)
+        lie = self.holdings.judge_chunk(request.index, round, digest, request.round)
         if lie is None:
             return Held(round, digest, request.peer)
         self.settle(request.index, None)
@@ -228,9 +201,13 @@ class FetchCore:
         self._work.unask(request, now)
         if isinstance(request.message, GetChunk):
             self._donors.slow_down(donor, now)
-        else:
+        self._lacks(request)
+
+    def _lacks(self, request: Request) -> None:
+        """This donor will not give that mean or manifest; a chunk it may give at another time."""
+        if not isinstance(request.message, GetChunk):
             kind: Kind = "mean" if isinstance(request.message, GetMean) else "manifest"
-            self._donors.refuse(peer, kind, request.round, now)
+            self._donors.refuse(request.peer, kind, request.round, self._now)
 
     def lied(self, peer: str, reason: str) -> None:
         """This peer was caught at something; the answers it owes are asked of others."""
@@ -264,6 +241,8 @@ class FetchCore:
         for donor in self._donors.all():
             silent = donor.silent_for(self._now)
             if silent is not None:
+                for request in donor.outstanding.values():
+                    self._lacks(request)
                 self._strike(donor, f"silent for {silent:.1f} s with answers outstanding", 10 * RETRY_SECONDS)
         for index, since in list(self._work.undecided.items()):
             held = self.holdings.held[index]
@@ -339,8 +318,11 @@ class FetchCore:
     def _has_room(self, donor: Donor, room: int) -> bool:
         if not donor.outstanding:
             return room > 0
-        window = self.sizes.window_bytes - donor.outstanding_bytes
-        return min(room, window) >= self.sizes.chunk_bytes and len(donor.outstanding) < donor.most
+        window = min(self.sizes.window_bytes, donor.window(self.sizes.chunk_bytes))
+        return (
+            min(room, window - donor.outstanding_bytes) >= self.sizes.chunk_bytes
+            and len(donor.outstanding) < donor.most
+        )
 
     def _ask_mean(self, donor: Donor) -> bool:
         for round in list(self._work.behind):
@@ -358,14 +340,15 @@ class FetchCore:
     def _ask_chunk(self, donor: Donor) -> bool:
         if donor.height < self._aimed_at() or (index := self._work.take_missing()) is None:
             return False
-        self._ask(donor, GetChunk(request=self._new_id(), index=index), index, -1, self.sizes.chunk_bytes)
+        self._ask(donor, GetChunk(request=self._new_id(), index=index), index, donor.height, self.sizes.chunk_bytes)
         return True
 
     def _steal(self, donor: Donor) -> bool:
         """Ask an idle donor, too, for what a slower one would deliver much later."""
-        if donor.outstanding or donor.rate is None or donor.height < self._aimed_at():
+        if donor.outstanding or donor.height < self._aimed_at():
             return False
         typical = self._donors.typical_rate()
+        rate = donor.rate or typical
         late: list[tuple[float, int, Request]] = []
         for requests in self._work.busy.values():
             owner = self._donors.get(requests[0].peer) if len(requests) == 1 else None
@@ -373,14 +356,15 @@ class FetchCore:
                 continue
             request = requests[0]
             wait = max(owner.seconds_for(0, typical), self._now - request.sent_at)
-            refused = self._donors.refused(donor.peer, "mean", request.round)
-            if not refused and wait > 2 * request.size / donor.rate:
+            lacks = isinstance(request.message, GetMean) and self._donors.refused(donor.peer, "mean", request.round)
+            if not lacks and wait > 2 * request.size / rate:
                 late.append((wait, request.id, request))
         if not late:
             return False
         request = max(late)[2]
         message = request.message.model_copy(update={"request": self._new_id()})
-        self._ask(donor, message, request.index, request.round, request.size)
+        round = donor.height if isinstance(message, GetChunk) else request.round
+        self._ask(donor, message, request.index, round, request.size)
         return True
 
     def _ask(self, donor: Donor, message: GetManifest | GetChunk | GetMean, index: int, round: int, size: int) -> None:

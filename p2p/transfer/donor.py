@@ -70,7 +70,10 @@ class Donor:
 
     def handle(self, peer: str, message: Question) -> None:
         """Queue a question. Raises BadMessage for one that no honest peer asks."""
-        if self._desk.offer(peer, message, self._check(message)):
+        size = self._check(message)
+        if isinstance(message, GetChunk) and self._desk.crowded(peer, size):
+            self._refuse(peer, message, "busy: too many newcomers at once")
+        elif self._desk.offer(peer, message, size):
             self._pump()
         elif not isinstance(message, GetRecords):
             self._refuse(peer, message, "busy: too many questions at once")

@@ -20,7 +20,8 @@ from p2p.protocol.donors import Request
 from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Source, Target, choose_target
 from p2p.protocol.messages import Chunk, GetRecords, Manifest, MeanSlice, NotAvailable, Records, SignedRecord
 from p2p.protocol.model import BadMessage
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Sizes
+from p2p.protocol.sizes import Sizes
+from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay
 from p2p.transfer.donor import Carrier
 from p2p.transfer.state import VALUE_BYTES, StateStore, chunk_digest, part_digests
 

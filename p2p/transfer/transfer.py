@@ -20,7 +20,7 @@ from p2p.protocol.messages import (
     Records,
 )
 from p2p.protocol.serving import DeskLimits
-from p2p.protocol.transfer import Sizes
+from p2p.protocol.sizes import Sizes
 from p2p.transfer.donor import Carrier, Donor
 from p2p.transfer.fetch import Fetch, FetchResult, Sources
 from p2p.transfer.state import StateStore

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from p2p.protocol.donors import LIAR_SECONDS, MOST_REQUESTS, PATIENCE_FIRST, Donor, DonorPool, Request
+from p2p.protocol.donors import LIAR_SECONDS, MOST_REQUESTS, PATIENCE_SECONDS, Donor, DonorPool, Request
 from p2p.protocol.messages import GetChunk, GetManifest
 
 MIB = 1 << 20
@@ -42,20 +42,30 @@ def test_the_rate_follows_changes() -> None:
     assert donor.rate == pytest.approx(MIB / 4, rel=0.1)
 
 
-def test_silence_is_measured_by_its_own_speed() -> None:
-    slow, fast = Donor("a"), Donor("b")
-    for donor, seconds in ((slow, 20.0), (fast, 0.1)):
-        assert donor.silent_for(1e9) is None, "nobody asked"
-        donor.asked(request(0))
-        assert donor.silent_for(PATIENCE_FIRST - 1) is None
-        assert donor.silent_for(PATIENCE_FIRST + 1) == PATIENCE_FIRST + 1
-        donor.answered(0, seconds)
-        donor.asked(request(1, at=seconds))
-    assert slow.silent_for(100.0) is None
-    assert fast.silent_for(4.0) is None
-    assert fast.silent_for(6.0) == pytest.approx(5.9)
-    fast.moved(6.0)
-    assert fast.silent_for(7.0) is None, "bytes came"
+def test_silence_counts_from_the_last_sign_of_life_while_something_is_owed() -> None:
+    donor = Donor("a")
+    assert donor.silent_for(1e9) is None, "nobody asked"
+    donor.asked(request(0, at=10.0))
+    assert donor.silent_for(10.0 + PATIENCE_SECONDS) is None
+    assert donor.silent_for(11.0 + PATIENCE_SECONDS) == PATIENCE_SECONDS + 1
+    donor.moved(100.0)
+    assert donor.silent_for(99.0 + PATIENCE_SECONDS) is None, "bytes came"
+    donor.answered(0, 110.0)
+    assert donor.silent_for(1e9) is None
+
+
+def test_a_donor_is_asked_ahead_for_what_it_gives_in_some_seconds() -> None:
+    donor = Donor("a")
+    assert donor.window(MIB) == 0, "its speed is not known: one answer at a time"
+    donor.asked(request(0))
+    donor.answered(0, 10.0)
+    assert donor.window(MIB) == 2 * MIB, "slow: one on its way, one waiting at its desk"
+    donor.asked(request(1, at=10.0))
+    donor.answered(1, 10.0)
+    for number in range(2, 40):
+        donor.asked(request(number, at=10.0))
+        donor.answered(number, 10.01)
+    assert donor.window(MIB) > 100 * MIB
 
 
 def test_failures_in_a_row_double_the_pause() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Holdings, Need, Source, Target, choose_target
+from p2p.protocol.holdings import AHEAD, EMPTY, NOTHING_HELD, Held, Holdings, Need, Source, Target, choose_target
 
 A, B, ROOT = b"a" * 32, b"b" * 32, b"r" * 32
 
@@ -61,14 +61,14 @@ def test_a_manifest_condemns_what_differs() -> None:
 
 def test_verdicts_on_chunks() -> None:
     found = holdings(EMPTY)
-    assert found.judge_chunk(0, 5, A) is None
+    assert found.judge_chunk(0, 5, A, 5) is None
     found.learn(5, [A])
-    assert found.judge_chunk(0, 5, A) is None
-    assert found.judge_chunk(0, 5, B) == "sent false bytes for chunk 0 of round 5"
-    assert found.judge_chunk(0, 7, B) is None, "it may be ahead of the news"
-    assert "nobody has reached" in (found.judge_chunk(0, 8, B) or "")
-    assert found.judge_chunk(0, 2, B) is None
-    assert "while it reported" in (found.judge_chunk(0, 1, B) or "")
+    assert found.judge_chunk(0, 5, A, 5) is None
+    assert found.judge_chunk(0, 5, B, 5) == "sent false bytes for chunk 0 of round 5"
+    assert found.judge_chunk(0, 5 + AHEAD, B, 5) is None, "it may be ahead of the news"
+    assert "nobody has reached" in (found.judge_chunk(0, 6 + AHEAD, B, 5) or "")
+    assert found.judge_chunk(0, 1, B, 1) is None, "of no use any more, but that is not its fault"
+    assert found.judge_chunk(0, 1, B, 2) == "sent a chunk of round 1 after it had reported round 2"
 
 
 def test_verdicts_on_replays() -> None:

@@ -87,6 +87,18 @@ def test_answers_wait_for_the_rate() -> None:
     assert desk.take(delay) is not None
 
 
+def test_who_would_wait_too_long_is_told_to_come_later() -> None:
+    desk = Desk(DeskLimits(bytes_per_second=1.0, burst_bytes=1.0, wait_seconds=30.0))
+    assert not desk.crowded(peer(0), 1000), "nobody else is there"
+    for index in range(4):
+        assert not desk.crowded(peer(index), 10)
+        desk.offer(peer(index), question(0), 10)
+    assert desk.crowded(peer(4), 10), "four answers of 10 s each come first"
+    assert not desk.crowded(peer(3), 10), "it is being served"
+    assert not desk.crowded(peer(4), 7)
+    assert not Desk(DeskLimits()).crowded(peer(0), 1 << 40), "no rate, no wait"
+
+
 def test_who_is_gone_is_forgotten() -> None:
     desk = Desk(DeskLimits())
     desk.offer(peer(0), question(0), 1)

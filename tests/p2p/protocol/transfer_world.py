@@ -1,4 +1,4 @@
-"""Fetching in virtual time: cores on one side, donors with links of given speed on the other, no byte really moved.
+"""Fetching in virtual time: cores on one side, desks with links of given speed on the other, no byte really moved.
 
 The true chunk i after round r has the digest `truth(i, r)`; a liar's bytes have others.
 """
@@ -16,10 +16,13 @@ from blake3 import blake3
 from p2p.protocol.donors import Request
 from p2p.protocol.holdings import NOTHING_HELD, Held, Source, choose_target
 from p2p.protocol.messages import GetChunk, GetManifest
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Sizes
+from p2p.protocol.serving import Desk, DeskLimits
+from p2p.protocol.sizes import Sizes
+from p2p.protocol.transfer import Ask, Drop, FetchCore
 from tests.p2p.protocol.records import peer
 
 MIB = 1 << 20
+NO_LIMITS = DeskLimits()
 
 
 def truth(index: int, round: int) -> bytes:
@@ -46,8 +49,20 @@ class VirtualDonor:
     keeps: int = 4
     lag: float = 0.0
     """Seconds after a commit at which its state moves."""
+    limits: DeskLimits = NO_LIMITS
     free: float = 0.0
     given: int = 0
+    waiting: dict[int, tuple[Newcomer, Request]] = field(default_factory=dict)
+    """Questions at the desk, by the number of their message."""
+    timer: float | None = None
+
+    def __post_init__(self) -> None:
+        self.desk = Desk(self.limits)
+
+    @property
+    def ends(self) -> float:
+        """When it answers no more."""
+        return min(self.dies_at, self.mute_at)
 
 
 @dataclass
@@ -86,12 +101,53 @@ class World:
             assert self.now < until, "the fetch hangs"
             event()
 
+    # --- what donors do ---
+
+    def serve(self, donor: VirtualDonor, newcomer: Newcomer, request: Request) -> None:
+        """The question reached the donor."""
+        if self.now >= donor.ends:
+            return
+        crowded = isinstance(request.message, GetChunk) and donor.desk.crowded(newcomer.name, request.size)
+        if crowded or not donor.desk.offer(newcomer.name, request.message, request.size):
+            self.at(self.now + self.latency, lambda: newcomer.refused(donor, request))
+            return
+        donor.waiting[id(request.message)] = (newcomer, request)
+        self.pump(donor)
+
+    def pump(self, donor: VirtualDonor) -> None:
+        """Start what the desk lets start; one answer after the other passes the donor's link."""
+        while self.now < donor.ends and (job := donor.desk.take(self.now)) is not None:
+            newcomer, request = donor.waiting.pop(id(job[1]))
+            begin = max(donor.free, self.now)
+            donor.free = begin + request.size / donor.rate
+            donor.given += request.size
+            if donor.free < donor.ends:
+                self.at(donor.free, lambda name=newcomer.name: self._answered(donor, name))
+                self.at(
+                    donor.free + self.latency,
+                    lambda one=newcomer, request=request, begin=begin: one.receive(donor, request, begin),
+                )
+            elif donor.dies_at < donor.mute_at:
+                self.at(donor.dies_at + self.latency, lambda one=newcomer: one.lost(donor))
+        delay = donor.desk.delay(self.now)
+        if delay is not None and donor.timer is None:
+            donor.timer = self.now + delay
+            self.at(donor.timer, lambda: self._pump_again(donor))
+
+    def _pump_again(self, donor: VirtualDonor) -> None:
+        donor.timer = None
+        self.pump(donor)
+
+    def _answered(self, donor: VirtualDonor, name: str) -> None:
+        donor.desk.finished(name)
+        self.pump(donor)
+
 
 class Newcomer:
     """The part of a shell that the core needs, without bytes."""
 
     def __init__(self, world: World, name: str = "newcomer", held: list[Held] | None = None, starts: float = 0) -> None:
-        self.world, self.starts = world, starts
+        self.world, self.name, self.starts = world, name, starts
         self.core = FetchCore(world.sizes, held or [NOTHING_HELD] * world.chunks, name.encode())
         self.free = 0.0
         self.finished: float | None = None
@@ -140,28 +196,20 @@ class Newcomer:
 
     def _ask(self, request: Request) -> None:
         donor = next(donor for donor in self.world.donors if donor.name == request.peer)
-        self.world.at(self.world.now + self.world.latency, lambda: self._serve(donor, request))
-
-    def _serve(self, donor: VirtualDonor, request: Request) -> None:
-        """The question reached the donor."""
         world = self.world
-        if world.now >= min(donor.dies_at, donor.mute_at):
-            return
-        begin = max(donor.free, world.now)
-        donor.free = begin + request.size / donor.rate
-        donor.given += request.size
-        if donor.free < min(donor.dies_at, donor.mute_at):
-            world.at(donor.free + world.latency, lambda: self._receive(donor, request, begin))
-        elif donor.dies_at < donor.mute_at:
-            world.at(donor.dies_at + world.latency, lambda: self._lost(donor))
+        world.at(world.now + world.latency, lambda: world.serve(donor, self, request))
 
-    def _receive(self, donor: VirtualDonor, request: Request, read_at: float) -> None:
+    def receive(self, donor: VirtualDonor, request: Request, read_at: float) -> None:
         """The answer reached the newcomer's link."""
         self.free = max(self.free + request.size / self.world.down, self.world.now)
         self.world.at(self.free, lambda: self._answer(donor, request, read_at))
 
-    def _lost(self, donor: VirtualDonor) -> None:
+    def lost(self, donor: VirtualDonor) -> None:
         self.core.lost(donor.name, "link lost", self.world.now)
+        self.step()
+
+    def refused(self, donor: VirtualDonor, request: Request) -> None:
+        self.core.refused(donor.name, request.id, self.world.now)
         self.step()
 
     def _answer(self, donor: VirtualDonor, request: Request, read_at: float) -> None:
@@ -170,8 +218,7 @@ class Newcomer:
         lie = type(message) in donor.lies_about
         oldest = height - donor.keeps
         if not isinstance(message, GetChunk) and not oldest < request.round <= height:
-            self.core.refused(donor.name, request.id, now)
-            self.step()
+            self.refused(donor, request)
             return
         arrived = self.core.arrived(donor.name, request.id, now)
         if arrived is None:

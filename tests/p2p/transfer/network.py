@@ -16,7 +16,7 @@ from p2p.protocol.holdings import EMPTY, Source
 from p2p.protocol.messages import Message, decode, encode
 from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
-from p2p.protocol.transfer import Sizes
+from p2p.protocol.sizes import Sizes
 from p2p.transfer.transfer import Transfer, TransferMessage, TransferPayload
 from swarm.outer_state import OuterState
 from tests.p2p.protocol.records import FINGERPRINT, next_record, peer, signed, verify

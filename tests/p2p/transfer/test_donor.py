@@ -219,6 +219,18 @@ async def test_one_peer_gets_two_answers_at_a_time_and_others_are_not_kept_waiti
     await setting.donor.close()
 
 
+async def test_newcomers_beyond_what_the_rate_can_serve_are_sent_away(pool: ThreadPoolExecutor) -> None:
+    setting = Setting(pool, DeskLimits(bytes_per_second=8 * CHUNK / 50, burst_bytes=1, wait_seconds=60))
+    await setting.commit()
+    setting.wire.gate.clear()
+    for number in range(3):
+        setting.donor.handle(peer(number + 2), GetChunk(request=number, index=0))
+    to, message, _ = setting.wire.sent.get_nowait()
+    assert to == peer(4)
+    assert message == NotAvailable(request=2, reason="busy: too many newcomers at once")
+    await setting.donor.close()
+
+
 async def test_the_rate_limit_is_kept(pool: ThreadPoolExecutor) -> None:
     size = 8 * CHUNK
     setting = Setting(pool, DeskLimits(bytes_per_second=size / 0.05, burst_bytes=1))
