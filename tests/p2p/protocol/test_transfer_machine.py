@@ -1,7 +1,7 @@
 """The fetching machine under any order of events, searched by hypothesis.
 
-Whatever is answered, refused, lost, falsified or committed in between: it is never done with a wrong chunk, it never accuses
-an honest donor, no chunk gets lost between the queues, and one honest donor is enough for it to end.
+Whatever is answered, refused, lost, falsified or committed in between: it is never done with a wrong chunk, it accuses
+no honest donor, no chunk gets lost between the queues, and one honest donor is enough for it to end.
 """
 
 from __future__ import annotations
