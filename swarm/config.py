@@ -21,6 +21,7 @@ FINGERPRINT_DOMAIN = b"swarm-run-fingerprint-1\n"
 MULTIADDR = re.compile(r"^/(ip4|ip6|dns|dns4|dns6)/[^/\s]+/tcp/\d+(/[^\s]+)?/p2p/[1-9A-HJ-NP-Za-km-z]{40,64}$")
 
 Scalar = str | int | float | bool
+TrackerName = Literal["wandb", "trackio", "tensorboard"]
 
 
 def _known_model(name: str) -> str:
@@ -155,6 +156,8 @@ class NodeConfig(Table):
     """Unset: checkpoints in the state directory."""
     checkpoint_url: str = ""
     """Where checkpoints are copied to, as fsspec writes it; empty: nowhere."""
+    trackers: Annotated[tuple[TrackerName, ...], BeforeValidator(_split)] = ()
+    """Whom to send the numbers of each round to; they are in metrics.jsonl in any case."""
     gather_seconds: NonNegative = 30.0
     """How long a node that comes back with a checkpoint waits for the others of its last round, if nobody is there."""
     quiet: bool = False

@@ -241,7 +241,9 @@ class Node:
     async def _evaluate(self, round: int) -> None:
         loss = await self._in_trainer_thread(self.trainer.evaluate, lambda: self._stopping)
         if not math.isnan(loss):
-            self._log.write(events.Evaluated(round=round, held_out_loss=loss))
+            event = events.Evaluated(round=round, held_out_loss=loss)
+            self._log.write(event)
+            self._parts.tracking.evaluated(event)
 
     async def _evaluate_end(self) -> None:
         """The parameters that a run ends with have no next round in which to be evaluated."""
@@ -262,26 +264,26 @@ class Node:
 
     def _report(self, outcome: Committed, work: Work) -> None:
         record, result = outcome.record, work.result
-        self._log.write(
-            events.Round(
-                round=record.round,
-                node=self._name,
-                peer=self.member.me,
-                loss=result.loss if result else None,
-                tokens=work.tokens,
-                inner_steps=result.steps if result else 0,
-                train_seconds=result.seconds if result else 0.0,
-                reduce_seconds=outcome.seconds,
-                contributors=sum(weight > 0 for weight in record.weights),
-                members=record.members,
-                record=self.member.head.hash.hex(),
-                theta_digest=outcome.state.theta.hex(),
-                momentum_digest=outcome.state.momentum.hex(),
-                codec=record.codec,
-                attempt=record.ballot.attempt,
-                **self._meter.lap(),
-            )
+        event = events.Round(
+            round=record.round,
+            node=self._name,
+            peer=self.member.me,
+            loss=result.loss if result else None,
+            tokens=work.tokens,
+            inner_steps=result.steps if result else 0,
+            train_seconds=result.seconds if result else 0.0,
+            reduce_seconds=outcome.seconds,
+            contributors=sum(weight > 0 for weight in record.weights),
+            members=record.members,
+            record=self.member.head.hash.hex(),
+            theta_digest=outcome.state.theta.hex(),
+            momentum_digest=outcome.state.momentum.hex(),
+            codec=record.codec,
+            attempt=record.ballot.attempt,
+            **self._meter.lap(),
         )
+        self._log.write(event)
+        self._parts.tracking.round(event)
 
 
 class RoundMeter:

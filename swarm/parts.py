@@ -37,6 +37,9 @@ from swarm.events import EventLog
 from swarm.listener import EventListener
 from swarm.outer_state import OuterState
 from swarm.state_dir import RECORDS
+from swarm.tracking.metrics import METRICS, JsonLines
+from swarm.tracking.tracker import Subject
+from swarm.tracking.tracking import Tracking
 from swarm.train.build import build_trainer
 from swarm.train.group import LocalGroup
 from swarm.train.trainer import InnerTrainer
@@ -47,6 +50,7 @@ class Parts:
     codec: Codec
     state: OuterState
     saver: Saver
+    tracking: Tracking
     trainer: InnerTrainer
     trainer_thread: ThreadPoolExecutor
     mesh: Mesh
@@ -105,9 +109,11 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         port = await mesh.listen(node.host, node.port)
         await stack.enter_async_context(_announced(config, identity, discovery, mesh, port))
         log.write(events.Started(peer=identity.peer_id, port=port, bootstrap=tuple(discovery.addresses())))
+        tracking = _open_tracking(node, identity.peer_id, saved_run, partial(_tell, loop, log))
+        stack.callback(tracking.close)
         copy_inner = partial(loop.run_in_executor, trainer_thread, trainer.inner_state)
         saver = Saver(saves, saved_run, state, chain, copy_inner, log)
-        yield Parts(codec, state, saver, trainer, trainer_thread, mesh, transfer, member)
+        yield Parts(codec, state, saver, tracking, trainer, trainer_thread, mesh, transfer, member)
 
 
 def _open_chain(path: Path, fingerprint: bytes, log: EventLog) -> ChainFile:
@@ -115,6 +121,19 @@ def _open_chain(path: Path, fingerprint: bytes, log: EventLog) -> ChainFile:
     if chain.torn_bytes:
         log.write(events.Notice(message=f"{path}: cut off {chain.torn_bytes} bytes behind the last good record"))
     return chain
+
+
+def _open_tracking(node: NodeConfig, peer: str, run: SavedRun, tell: Tell) -> Tracking:
+    """Raises SwarmError for a tracker that is not installed, or a file that cannot be written."""
+    short = events.short(peer)
+    subject = Subject(
+        run=str(run.fields["name"]),
+        node=node.name or short,
+        id=f"{run.fingerprint.hex()[:8]}-{short}",
+        config=run.fields,
+        directory=node.state_dir,
+    )
+    return Tracking(JsonLines(node.state_dir / METRICS), node.trackers, subject, tell)
 
 
 def save_plan(node: NodeConfig) -> SavePlan:
