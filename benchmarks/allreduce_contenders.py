@@ -92,34 +92,24 @@ class Ours:
         while len(self._mesh.peers()) < members - 1:  # noqa: ASYNC110 - part of the set-up
             await asyncio.sleep(0.01)
         self._round = -1
-        self._draft: Any = None
+        self._plan: Any = None
 
     def prepare(self) -> None:
-        from p2p.protocol.butterfly import plan_spans
-        from p2p.protocol.messages import Ballot, Ledger, Record, Seat
+        from p2p.protocol.messages import Ballot, Ready
+        from p2p.protocol.plan import Head, Rules, fresh
 
         self._round += 1
-        count, members = len(self._x_P), self._members
-        self._draft = Record(
-            round=self._round,
-            previous=bytes(32),
-            fingerprint=bytes(32),
-            ballot=Ballot(round=self._round, attempt=0, rank=0),
-            seats=tuple(Seat(peer=peer, tokens=1, used=()) for peer in members),
-            codec="int8",
-            spans=plan_spans(count, [1.0] * len(members), self._codec.block),
-            digests=(),
-            state_root=b"",
-            tokens_total=len(members),
-            ledger=Ledger(cursor=0, free=(), assigned=()),
-        )
+        rules = Rules(bytes(32), len(self._x_P), "int8", self._codec.block, quota=0)
+        ready = {peer: Ready(round=0, tokens=1, used=()) for peer in self._members}
+        ballot = Ballot(round=self._round, attempt=0, rank=0)
+        self._plan = fresh(rules, Head(rules.fingerprint), ballot, ready, b"", self._members)
 
     def run(self) -> None:
         self._loop.run_until_complete(self._run())
 
     async def _run(self) -> None:
         self._reducer.begin_round(self._round, self._quantise)
-        result = await self._reducer.reduce(self._draft)
+        result = await self._reducer.reduce(self._plan)
         half = len(self._out_P) // 2 // self._codec.block * self._codec.block
         halves = [(0, half), (half, len(self._out_P))]
         loop = asyncio.get_running_loop()

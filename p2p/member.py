@@ -23,6 +23,7 @@ from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.holdings import Source as StateSource
 from p2p.protocol.messages import (
+    Ballot,
     Commit,
     Go,
     Mean,
@@ -30,11 +31,11 @@ from p2p.protocol.messages import (
     Part,
     Plan,
     Prepare,
+    Promise,
     Record,
     Records,
     SignedRecord,
     Status,
-    Voted,
 )
 from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.plan import Head, Rules
@@ -115,6 +116,7 @@ class Member:
             rules,
             lambda digest: identity.sign(SIGNATURE_DOMAIN, digest),
             lru_cache(VERIFIED)(lambda peer, digest, signature: verify(peer, SIGNATURE_DOMAIN, digest, signature)),
+            lambda: self._reducer.progress(),
             self._loop.time(),
         )
         self._outcome: asyncio.Future[Outcome] | None = None
@@ -124,7 +126,8 @@ class Member:
         self._changed = asyncio.Event()
         self._reducing: asyncio.Task[None] | None = None
         self._applying: asyncio.Task[None] | None = None
-        self._means: dict[tuple[int, int, int], Encoded] = {}
+        self._mean: tuple[Ballot, Encoded] | None = None
+        """Of our newest vote."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def wire(self, mesh: Mesh, reducer: Reducer, transfer: Transfer) -> None:
@@ -234,7 +237,7 @@ class Member:
                 self._reducer.on_payload(peer, message, payload)
             case Records() if self._fetching:
                 self._transfer.handle(peer, message)
-            case Status() | Prepare() | Plan() | Commit() | Voted() | Records():
+            case Status() | Prepare() | Plan() | Commit() | Promise() | Records():
                 self._run(self._core.on_message(peer, message, self._loop.time()))
                 self._changed.set()
             case _:
@@ -280,22 +283,23 @@ class Member:
                 case Send(to, message):
                     for peer in tuple(self._linked) if to is None else (to,):
                         self._mesh.send(peer, message)
-                case StartReduce(draft):
+                case StartReduce(plan):
                     self._cancel_reduce()
-                    self._announce(draft)
-                    self._reducing = self._spawn(self._reduce(draft))
+                    self._announce(plan)
+                    self._reducing = self._spawn(self._reduce(plan))
                 case CancelReduce():
                     self._cancel_reduce()
-                case Apply(signed):
-                    self._applying = self._spawn(self._apply(signed))
+                case Apply(signed, ballot):
+                    self._applying = self._spawn(self._apply(signed, ballot))
                 case Behind(reason):
                     self._miss(reason)
                 case Note(event, fields):
                     self._listener(event, dict(fields))
 
-    def _announce(self, draft: Record) -> None:
-        coordinator = next((peer for peer in draft.members if self._core.board.rank(peer) == draft.ballot.rank), "")
-        fields = {"round": draft.round, "attempt": draft.ballot.attempt, "members": len(draft.seats)}
+    def _announce(self, plan: Plan) -> None:
+        seats, ballot = plan.draft.voters, plan.ballot
+        coordinator = next((peer for peer in seats if self._core.board.rank(peer) == ballot.rank), "")
+        fields = {"round": ballot.round, "attempt": ballot.attempt, "members": len(seats)}
         self._listener("reducing", fields | {"coordinator": coordinator})
 
     def _cancel_reduce(self) -> None:
@@ -303,15 +307,28 @@ class Member:
             self._reducing.cancel()
             self._reducing = None
 
-    async def _reduce(self, draft: Record) -> None:
-        result = await self._reducer.reduce(draft)
-        self._means = {draft.ballot.key(): result.mean}
-        self._run(self._core.on_reduced(draft.ballot, result.digests, self._loop.time()))
+    async def _reduce(self, plan: Plan) -> None:
+        try:
+            result = await self._reducer.reduce(plan)
+        except BadMessage as error:  # the coordinator finds out by its votes
+            fields = {"round": plan.ballot.round, "peer": "", "reason": str(error)}
+            self._listener("refused_plan", fields)
+            return
+        participant = self._core.participant  # of this round: the vote may be the one that ends it
+        effects = self._core.on_reduced(plan.ballot, result.digests, self._loop.time())
+        if participant.vote is not None and participant.vote.ballot == plan.ballot:
+            self._mean = (plan.ballot, result.mean)
+        self._run(effects)
 
-    async def _apply(self, signed: SignedRecord) -> None:
+    async def _apply(self, signed: SignedRecord, ballot: Ballot) -> None:
         record = signed.record
         self._chain.append(signed)
-        mean = self._means.pop(record.ballot.key()) if record.steps else None
+        mean = None
+        if record.steps:
+            assert self._mean is not None
+            assert self._mean[0] == ballot
+            mean = self._mean[1]
+        self._mean = None
         await self._store.apply(mean, record.round)
         state = await self._store.digests()
         self._run(self._core.on_applied(state.root, self._loop.time()))
@@ -345,7 +362,7 @@ class Member:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self._core.on_progress(self.inner_step, self._reducer.values_held, self._reducer.waiting_on())
+            self._core.on_progress(self.inner_step)
             self._run(self._core.on_tick(self._loop.time()))
             for peer in self._core.forget_gone(self._loop.time()):
                 self._mesh.forget(peer)
@@ -358,8 +375,8 @@ class Member:
         return {peer: s for peer, s in board.statuses.items() if peer != self.me and board.alive(peer, now)}
 
     def _donors(self) -> list[str]:
-        """Live peers whose state is newer than ours."""
-        return [peer for peer, s in self._statuses().items() if s.state_root and self._core.is_ahead(s)]
+        """Live peers whose state is newer than ours, or the right one for our head."""
+        return [peer for peer, s in self._statuses().items() if self._core.has_our_state(s)]
 
     def _anybody_ahead(self) -> bool:
         """Whether a live peer has committed more than we have, even if it cannot give its state yet."""

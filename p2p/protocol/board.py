@@ -1,16 +1,31 @@
 """The board: the last `Status` of every node, ours among them, and who of them is alive.
 
-Both sides of the committed round read it: what a member and what a coordinator decides is a function of the board.
+Both sides of the committed round read it: what a member and what a coordinator decides is a function of the board. A
+status may be as old as a heartbeat, so what must not be wrong is asked of the members themselves (promises, votes).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from p2p.protocol.liveness import Liveness
 from p2p.protocol.messages import Ballot, Ready, Status
 from p2p.protocol.plan import Head, Rules
+
+FROZEN_SECONDS = 20.0
+"""A trainer that stands still for so long, and much longer than it ever took for a step, is not waited for."""
+FROZEN_STEPS = 5.0
+
+
+@dataclass(slots=True)
+class _Pace:
+    """How a peer's training moves, by our clock."""
+
+    step: int
+    since: float
+    longest: float = 0.0
 
 
 class Board:
@@ -22,6 +37,8 @@ class Board:
         self.head = Head(rules.fingerprint)
         self.liveness = Liveness(me)
         self.statuses: dict[str, Status] = {}
+        self._paces: dict[str, _Pace] = {}
+        self._rank: tuple[tuple[str, ...], dict[str, int]] = ((), {})
 
     @property
     def round(self) -> int:
@@ -29,7 +46,7 @@ class Board:
         return self.head.height + 1
 
     def post(self, peer: str, status: Status, now: float) -> bool:
-        """Put up a peer's newer status; False for one that is older than what hangs there."""
+        """Put up a peer's newer status; True if it says anything new."""
         before = self.statuses.get(peer)
         if before is not None and status.sequence <= before.sequence:
             return False
@@ -39,7 +56,16 @@ class Board:
         self.liveness.heard(peer, status.hears, now)
         if status.phase == "leaving":
             self.liveness.left(peer, now)
-        return True
+        self._note_pace(peer, status, now)
+        return before is None or _said(before) != _said(status)
+
+    def forget(self, peer: str) -> None:
+        """Drop what is known of a peer that is gone for good."""
+        self.liveness.forget(peer)
+        self.statuses.pop(peer, None)
+        self._paces.pop(peer, None)
+
+    # --- who is alive, and does what ---------------------------------------------------------------------------------
 
     def alive(self, peer: str, now: float) -> bool:
         """Whether the peer is alive and means to stay."""
@@ -47,16 +73,28 @@ class Board:
         return status is not None and status.phase != "leaving" and self.liveness.alive(peer, now)
 
     def here(self, now: float) -> list[str]:
-        """Live nodes, maybe we, that hold the state of our head: those who can take part in the round."""
+        """Live nodes, maybe we, that say they hold the state of our head: those who can take part in the round."""
+        head = self.head.hash
         return [
             peer
             for peer, status in self.statuses.items()
-            if status.head == self.head.hash and status.phase != "syncing" and self.alive(peer, now)
+            if status.head == head and status.phase != "syncing" and self.alive(peer, now)
+        ]
+
+    def possible(self, now: float) -> list[str]:
+        """Live nodes, maybe we, that are at our head or, for all we know, on their way to it."""
+        head = self.head
+        return [
+            peer
+            for peer, status in self.statuses.items()
+            if status.phase != "syncing"
+            and (status.head == head.hash or (status.height < head.height and peer in head.view))
+            and self.alive(peer, now)
         ]
 
     def expected(self, now: float) -> list[str]:
         """Live members of the view: those that a coordinator waits for."""
-        return [peer for peer in self.head.view if self.alive(peer, now)]
+        return [peer for peer in self.head.view if self.alive(peer, now) and self.statuses[peer].phase != "syncing"]
 
     def ready(self, now: float) -> dict[str, Ready]:
         """Who is ready for the round from the state that most of the ready hold."""
@@ -72,10 +110,46 @@ class Board:
 
     def state_root(self, peers: Collection[str]) -> bytes:
         """The state root that most of `peers` report (a tie goes to ours, then to the smaller); empty for nobody."""
-        names = [peer for peer in self.statuses if peer in peers]
-        counts = Counter(self.statuses[peer].state_root for peer in names)
+        counts = Counter(self.statuses[peer].state_root for peer in sorted(peers))
         mine = self.statuses[self.me].state_root if self.me in self.statuses else b""
         return min(counts, key=lambda root: (-counts[root], root != mine, root), default=b"")
+
+    def frozen(self, peer: str, now: float) -> bool:
+        """Whether a live peer's training stands still for far longer than it ever did before."""
+        pace, status = self._paces.get(peer), self.statuses.get(peer)
+        if pace is None or status is None or status.phase != "training" or not pace.longest:
+            return False
+        return now - pace.since > max(FROZEN_SECONDS, FROZEN_STEPS * pace.longest)
+
+    def _note_pace(self, peer: str, status: Status, now: float) -> None:
+        pace = self._paces.get(peer)
+        if pace is None or status.phase != "training":
+            longest = pace.longest if pace is not None else 0.0
+            self._paces[peer] = _Pace(status.inner_step, now, longest)
+        elif status.inner_step != pace.step:
+            pace.longest = max(pace.longest, now - pace.since)
+            pace.step, pace.since = status.inner_step, now
+
+    # --- who reaches whom --------------------------------------------------------------------------------------------
+
+    def parted(self, peer: str, others: Collection[str], now: float) -> bool:
+        """Whether `peer` and one of the live `others` say that they miss each other."""
+        return any(
+            other in others and self.alive(other, now)
+            for other in (*self._misses(peer, now), *(o for o in others if o != peer and self._says_silent(o, peer)))
+        )
+
+    def _misses(self, peer: str, now: float) -> tuple[str, ...]:
+        if peer == self.me:
+            return tuple(other for other, _ in self.liveness.silent(now))
+        status = self.statuses.get(peer)
+        return tuple(other for other, _ in status.silent) if status else ()
+
+    def _says_silent(self, peer: str, about: str) -> bool:
+        status = self.statuses.get(peer)
+        return status is not None and any(other == about for other, _ in status.silent)
+
+    # --- who drives the round ----------------------------------------------------------------------------------------
 
     def highest_promise(self, now: float) -> Ballot | None:
         """The highest ballot of this round that anybody here has promised."""
@@ -84,22 +158,36 @@ class Board:
         return max(current, key=Ballot.key, default=None)
 
     def coordinator(self, now: float) -> str | None:
-        """Who drives the round: whoever holds the highest promise, while here; else the first of the view who is here.
-
-        Before there is a view, the smallest peer id of those who are ready.
-        """
-        here = set(self.here(now))
+        """Who drives the round: whoever holds the highest promise, else the first live member of the view; but rather
+        one that reaches all others. Before there is a view, the smallest peer id of those who are ready."""
         promise = self.highest_promise(now)
+        candidates = [peer for peer in self.head.view if self._may_drive(peer, now)]
         if promise is not None:
-            owner = next((peer for peer in here if self.rank(peer) == promise.rank), None)
+            drivers = (peer for peer in self.statuses if self.rank(peer) == promise.rank)
+            owner = next((peer for peer in drivers if self._may_drive(peer, now)), None)
             if owner is not None:
-                return owner
-        first = next((peer for peer in self.head.view if peer in here), None)
-        if first is not None:
-            return first
-        return min((peer for peer in here if self.statuses[peer].ready is not None), default=None)
+                candidates = [owner, *(peer for peer in candidates if peer != owner)]
+        if not candidates:
+            ready = (peer for peer in self.here(now) if self.statuses[peer].ready is not None)
+            return min(ready, default=None)
+        if len(candidates) > 2:  # of two that miss each other neither can judge
+            seats = self.head.view
+            return next((peer for peer in candidates if not self.parted(peer, seats, now)), candidates[0])
+        return candidates[0]
+
+    def _may_drive(self, peer: str, now: float) -> bool:
+        """Alive, and for all we know at our head or on its way to it."""
+        return self.alive(peer, now) and self.statuses[peer].phase != "syncing"
 
     def rank(self, peer: str) -> int:
         """Rank in the view. Who is not in it ranks behind, by peer id: no two coordinators share a ballot."""
         view = self.head.view
-        return view.index(peer) if peer in view else len(view) + int.from_bytes(peer.encode()[-6:], "big")
+        if self._rank[0] is not view:
+            self._rank = (view, {name: place for place, name in enumerate(view)})
+        place = self._rank[1].get(peer)
+        return place if place is not None else len(view) + int.from_bytes(peer.encode()[-6:], "big")
+
+
+def _said(status: Status) -> tuple[object, ...]:
+    """What a coordinator acts on at once; the rest can wait for the next tick."""
+    return status.head, status.state_root, status.phase, status.promised, status.ready, status.vote

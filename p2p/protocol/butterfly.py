@@ -6,55 +6,35 @@ the book-keeping and checks what strangers send; bytes, kernels and sockets are 
 
     event of the shell                 what to look at afterwards
     ------------------------------     -------------------------------------------------
-    start                              gos()
+    start                              gos(), ready(), finished()
     encoded(piece), our codes exist    message_for(owner), ready()
     on_go, on_link_down                message_for(peer)
     on_link_up                         gos()
-    expect, then arrived               ready(), finished_spans()
-    reduced(piece), our mean exists    message_for(every peer), finished_spans(), gos()
+    expect, then arrived               ready(), finished()
+    reduced(piece), our mean exists    message_for(every peer), finished(), gos()
 
 Flow control: a member sends nothing to a peer before the peer's `Go` for this ballot, and then no more parts than the
 Go has room for. An owner therefore never holds more than `window` values of others' parts, and a plan that reaches
-members at different times costs neither memory nor a deadlock: the smallest unreduced piece of a span is always within
+members at different times costs neither memory nor a deadlock: the first unreduced piece of an owner is always within
 everybody's room. Means need no room, they go straight to where they stay.
+
+A further attempt begins with what the last one left (`carried_to`): nothing that is held is sent again.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from p2p.protocol.messages import Go, Mean, Part, Record
+from p2p.protocol import bitmap
+from p2p.protocol.carry import NOTHING, Carried, carry
+from p2p.protocol.messages import Go, Mean, Part, Plan
 from p2p.protocol.model import BadMessage
-from p2p.protocol.pieces import PIECE_SIZE, Piece, PieceSize, SpanCut, send_order
-from p2p.protocol.pieces import plan_spans as plan_spans
+from p2p.protocol.routes import Routes
 
 MIN_ROOM = 2
 """Pieces that every contributor may send ahead, however small the window."""
-
-
-@dataclass(slots=True)
-class _Intake:
-    """Which of a sequence of pieces have come: `leading` of them without a gap, and some of the later ones."""
-
-    total: int
-    leading: int = 0
-    ahead: set[int] = field(default_factory=set)
-    arriving: set[int] = field(default_factory=set)
-
-    def holds(self, index: int) -> bool:
-        return index < self.leading or index in self.ahead
-
-    def add(self, index: int) -> None:
-        self.ahead.add(index)
-        while self.leading in self.ahead:
-            self.ahead.remove(self.leading)
-            self.leading += 1
-
-    @property
-    def complete(self) -> bool:
-        return self.leading == self.total
 
 
 @dataclass(slots=True)
@@ -62,107 +42,186 @@ class _Peer:
     """What passes between us and one other member."""
 
     rank: int
-    parts: _Intake
-    """Pieces of our span, its codes; of length 0 if the peer does not contribute."""
-    means: _Intake
-    """Pieces of its span, reduced."""
+    theirs: list[int]
+    """The pieces it owns."""
+    parts_due: int
+    """How many parts it still owes us."""
+    means_due: int
+    """How many means it still owes us."""
     go: bool = False
     """The peer is ready for us on the present link."""
     room: int = 0
-    parts_sent: int = 0
-    means_sent: int = 0
+    next_part: int = 0
+    """Place among its pieces of the next part to send."""
+    next_mean: int = 0
     """How far into the log of our reduced pieces."""
-    means_held: int = 0
-    """Leading pieces that the peer said it holds: not to be sent again."""
+    has_parts: int = 0
+    """Places (bits) of its pieces for which it needs no part."""
+    has_means: int = 0
+    """Places (bits) of our pieces whose mean it holds."""
     granted: int = -1
     """Room in the last Go we sent; -1 if the present link has seen none."""
     asked: int = -1
     """The most room we ever granted; -1 if none."""
+    arriving: set[tuple[type[Part] | type[Mean], int]] = field(default_factory=set)
 
 
 class Butterfly:
     """See the module's text. All methods are quick; none may be called from two threads at once."""
 
-    def __init__(
-        self, draft: Record, me: str, count: int, block: int, window: int, limits: PieceSize = PIECE_SIZE
-    ) -> None:
-        """`draft` must seat `me`, have weight, and spans that tile `count` values at multiples of `block`.
+    def __init__(self, plan: Plan, me: str, count: int, window: int, carried: Carried = NOTHING) -> None:
+        """`plan` must seat `me`, have weight, and segments that tile `count` values.
 
-        `window`: values of others' parts that this owner is willing to hold at a time.
+        `window`: values of others' parts that this owner is willing to hold at a time. Raises BadMessage for a plan
+        that wants us to serve what we do not have.
         """
-        assert draft.steps
-        assert len(draft.spans) == len(draft.seats) + 1
-        assert draft.spans[-1] == count
-        self.ballot = draft.ballot
-        self.members = draft.members
+        self.plan = plan
+        self.ballot = plan.ballot
+        self.routes = Routes(plan, count)
+        self.grid = self.routes.grid
+        self.members = plan.draft.members
         self.rank = self.members.index(me)
-        self.contributors = tuple(rank for rank, tokens in enumerate(draft.weights) if tokens)
-        """Ranks of the members whose codes are in the mean."""
-        self.weights = tuple(float(tokens) for tokens in draft.weights if tokens)
-        """Of the contributors."""
-        self.cuts = [
-            SpanCut.of(rank, start, stop, block, limits)
-            for rank, (start, stop) in enumerate(zip(draft.spans[:-1], draft.spans[1:], strict=True))
-        ]
-        self._contributes = self.rank in self.contributors
-        mine = self.cuts[self.rank]
-        others = max(1, len(self.contributors) - self._contributes)
-        self._ahead = max(MIN_ROOM, window // (others * mine.size))
-        self._peers = {
-            peer: _Peer(rank, _Intake(len(mine) if rank in self.contributors else 0), _Intake(len(self.cuts[rank])))
-            for rank, peer in enumerate(self.members)
-            if rank != self.rank
-        }
-        self._missing = [len(self.contributors)] * len(mine)
-        self._encoded = [_Intake(len(cut)) for cut in self.cuts]
-        self._reduced = _Intake(len(mine))
-        self._log: list[Piece] = []
-        self._ready: deque[Piece] = deque()
-        self._finished: deque[int] = deque(rank for rank, cut in enumerate(self.cuts) if not len(cut))
-        self._means_held = 0
+        self.voters = plan.draft.voters
+        self._mine = self.routes.pieces(self.rank)
+        self._held = bytearray(len(self.grid))
+        self._values_held = 0
+        self._encoded = bytearray(len(self.grid))
+        self._short = [len(stretch) for stretch in self.routes.stretches]
+        self._parts: set[tuple[str, int]] = set()
+        self._missing: dict[int, int] = {}
+        self._reduced_leading = 0
+        self._log: list[int] = []
+        self._ready: deque[int] = deque()
+        self._finished: deque[int] = deque()
+        self._peers = self._make_peers()
+        self._ahead = self._room_ahead(window)
+        self._begin(carried)
+
+    def _make_peers(self) -> dict[str, _Peer]:
+        owed = dict.fromkeys(range(len(self.members)), 0)
+        for stretch in self.routes.stretches:
+            if stretch.owner == self.rank and not stretch.done:
+                for rank in stretch.contributors:
+                    owed[rank] += len(stretch)
+        present = set(self.voters)
+        peers = {}
+        for rank, name in enumerate(self.members):
+            # the lost are not waited for: what they contributed is carried, or is not in this plan
+            if rank != self.rank and name in present:
+                theirs = self.routes.pieces(rank)
+                peers[name] = _Peer(rank, theirs, owed[rank], len(theirs))
+        return peers
+
+    def _room_ahead(self, window: int) -> int:
+        others = max(1, sum(peer.parts_due > 0 for peer in self._peers.values()))
+        return max(MIN_ROOM, window // (others * self.grid.piece))
+
+    def _begin(self, carried: Carried) -> None:
+        for piece in self._mine:
+            stretch = self.routes.of(piece)
+            if not stretch.done:
+                self._missing[piece] = len(stretch.contributors)
+        for piece in sorted(carried.means):
+            self._hold(piece)
+        for piece in self._mine:
+            if self.routes.of(piece).done and not self._held[piece]:
+                raise BadMessage("a plan in which we are to serve what we do not have")
+        for name, piece in sorted(carried.parts):
+            if piece in self._missing:
+                self._take_part(name, piece)
+
+    # --- what is held ------------------------------------------------------------------------------------------------
+
+    def _hold(self, piece: int) -> None:
+        """We hold the mean of this piece from now on."""
+        assert not self._held[piece]
+        self._held[piece] = 1
+        self._values_held += self.grid.size(piece)
+        index = self.routes.stretch_of[piece]
+        self._short[index] -= 1
+        if not self._short[index]:
+            self._finished.append(index)
+        stretch = self.routes.stretches[index]
+        if stretch.owner != self.rank:
+            if (peer := self._peers.get(self.members[stretch.owner])) is not None:
+                peer.means_due -= 1
+            return
+        self._log.append(piece)
+        if self._missing.pop(piece, 0):
+            self._forgive(piece)
+        while self._reduced_leading < len(self._mine) and self._held[self._mine[self._reduced_leading]]:
+            self._reduced_leading += 1
+
+    def _forgive(self, piece: int) -> None:
+        """We have the mean, so nobody owes us a part of it."""
+        for rank in self.routes.of(piece).contributors:
+            name = self.members[rank]
+            if (peer := self._peers.get(name)) is not None and (name, piece) not in self._parts:
+                peer.parts_due -= 1
+
+    def _take_part(self, name: str, piece: int) -> None:
+        self._parts.add((name, piece))
+        if (peer := self._peers.get(name)) is not None:
+            peer.parts_due -= 1
+        self._count_part(piece)
+
+    def _count_part(self, piece: int) -> None:
+        self._missing[piece] -= 1
+        if not self._missing[piece]:
+            self._ready.append(piece)
 
     # --- our own kernels ---------------------------------------------------------------------------------------------
 
-    def to_encode(self) -> list[Piece]:
+    def to_encode(self) -> list[int]:
         """Our contribution's pieces in the order they are wanted; empty if we do not contribute."""
-        return send_order(self.cuts, self.rank) if self._contributes else []
+        wanted = self.routes.to_contribute(self.rank)
+        return [piece for piece in wanted if not (self._held[piece] and self.routes.of(piece).owner == self.rank)]
 
-    def encoded(self, piece: Piece) -> None:
+    def encoded(self, piece: int) -> None:
         """Our own codes of `piece` exist."""
-        self._encoded[piece.owner].add(piece.index)
-        if piece.owner == self.rank:
+        self._encoded[piece] = 1
+        if piece in self._missing:
             self._count_part(piece)
 
-    def ready(self, limit: int) -> list[Piece]:
-        """Up to `limit` pieces of our span that all contributors' codes are there for, each returned once."""
+    def ready(self, limit: int) -> list[int]:
+        """Up to `limit` pieces of ours that all contributors' codes are there for, each returned once."""
         return [self._ready.popleft() for _ in range(min(limit, len(self._ready)))]
 
-    def reduced(self, piece: Piece) -> None:
-        """The mean of a piece of our span exists; its parts are no longer needed."""
-        assert piece.owner == self.rank
-        self._reduced.add(piece.index)
-        self._log.append(piece)
-        self._hold_mean(piece, self._reduced)
+    def reduced(self, piece: int) -> None:
+        """The mean of a piece of ours exists; its parts are no longer needed."""
+        assert self._missing.pop(piece) == 0
+        self._hold(piece)
+        for rank in self.routes.of(piece).contributors:
+            self._parts.discard((self.members[rank], piece))
 
-    def finished_spans(self) -> list[int]:
-        """Ranks of the spans whose mean has become complete, each returned once."""
-        ranks = list(self._finished)
+    def finished(self) -> list[int]:
+        """Segments whose mean has become complete, each returned once."""
+        indices = list(self._finished)
         self._finished.clear()
-        return ranks
+        return indices
 
     # --- what we send --------------------------------------------------------------------------------------------
 
     def gos(self) -> Iterator[tuple[str, Go]]:
         """Permissions to send out now. Call `go_failed` for one that found no link."""
-        room = min(self._reduced.leading + self._ahead, len(self.cuts[self.rank]))
+        room = min(self._reduced_leading + self._ahead, len(self._mine))
         for name, peer in self._peers.items():
-            due = peer.granted < 0 or (peer.parts.total and room > peer.granted and self._worthwhile(room, peer))
-            if due:
+            first = peer.granted < 0
+            if first or (peer.parts_due and room > peer.granted and self._worthwhile(room, peer)):
                 peer.granted = peer.asked = room
-                yield name, Go(ballot=self.ballot, room=room, parts=peer.parts.leading, means=peer.means.leading)
+                parts, means = (self._parts_had(name), self._means_had(peer)) if first else (b"", b"")
+                yield name, Go(ballot=self.ballot, room=room, parts=parts, means=means)
+
+    def _parts_had(self, name: str) -> bytes:
+        had = [i for i, piece in enumerate(self._mine) if self._held[piece] or (name, piece) in self._parts]
+        return bitmap.pack(had, len(self._mine)) if had else b""
+
+    def _means_had(self, peer: _Peer) -> bytes:
+        had = [i for i, piece in enumerate(peer.theirs) if self._held[piece]]
+        return bitmap.pack(had, len(peer.theirs)) if had else b""
 
     def _worthwhile(self, room: int, peer: _Peer) -> bool:
-        return room - peer.granted >= max(1, self._ahead // 4) or room == len(self.cuts[self.rank])
+        return room - peer.granted >= max(1, self._ahead // 4) or room == len(self._mine)
 
     def go_failed(self, name: str) -> None:
         """The last Go to this peer could not be sent."""
@@ -176,58 +235,73 @@ class Butterfly:
         peer = self._peers[name]
         if not peer.go:
             return None
-        if peer.parts_sent < min(peer.room, self._encoded[peer.rank].leading):
-            piece = self.cuts[peer.rank][peer.parts_sent]
-            peer.parts_sent += 1
-            return Part(ballot=self.ballot, start=piece.start, stop=piece.stop)
-        while peer.means_sent < len(self._log):
-            piece = self._log[peer.means_sent]
-            peer.means_sent += 1
-            if piece.index >= peer.means_held:
-                return Mean(ballot=self.ballot, start=piece.start, stop=piece.stop)
+        if (piece := self._next_part(peer)) is not None:
+            return Part(ballot=self.ballot, start=self.grid.start(piece), stop=self.grid.start(piece + 1))
+        while peer.next_mean < len(self._log):
+            piece = self._log[peer.next_mean]
+            peer.next_mean += 1
+            if not peer.has_means >> self.routes.place_of[piece] & 1:
+                return Mean(ballot=self.ballot, start=self.grid.start(piece), stop=self.grid.start(piece + 1))
+        return None
+
+    def _next_part(self, peer: _Peer) -> int | None:
+        while peer.next_part < min(peer.room, len(peer.theirs)):
+            piece = peer.theirs[peer.next_part]
+            stretch = self.routes.of(piece)
+            if stretch.done or self.rank not in stretch.contributors or peer.has_parts >> peer.next_part & 1:
+                peer.next_part += 1
+                continue
+            if not self._encoded[piece]:
+                return None
+            peer.next_part += 1
+            return piece
         return None
 
     # --- what we receive -----------------------------------------------------------------------------------------
 
     def on_go(self, name: str, go: Go) -> None:
-        """A permission of this ballot. On a new link it also says from where to repeat. Raises BadMessage."""
+        """A permission of this ballot. On a new link it also says what need not be sent. Raises BadMessage."""
         peer = self._peer(name)
-        cut = self.cuts[peer.rank]
-        if go.room > len(cut) or go.parts > len(cut) or go.means > len(self.cuts[self.rank]):
-            raise BadMessage("go: more pieces than its span has")
+        if go.room > len(peer.theirs):
+            raise BadMessage("go: more pieces than it owns")
+        for data, size in ((go.parts, len(peer.theirs)), (go.means, len(self._mine))):
+            if data and not bitmap.fits(data, size):
+                raise BadMessage("go: holds pieces that do not exist")
         if not peer.go:
             peer.go = True
-            peer.parts_sent = min(peer.parts_sent, go.parts)
-            peer.means_sent = 0
-            peer.means_held = go.means
+            peer.next_part = peer.next_mean = 0
+            peer.has_parts = int.from_bytes(go.parts, "little")
+            peer.has_means = int.from_bytes(go.means, "little")
         peer.room = max(peer.room, go.room)
 
-    def expect(self, name: str, message: Part | Mean) -> Piece | None:
+    def expect(self, name: str, message: Part | Mean) -> int | None:
         """Check the header of a piece of this ballot before its bytes are received.
 
         None: a piece that came already, to be dropped (it was repeated after its link broke). Raises BadMessage.
         """
         peer = self._peer(name)
-        piece, intake = self._find(peer, message)
-        if peer.asked < 0 or (isinstance(message, Part) and piece.index >= peer.asked):
-            raise BadMessage(f"{message.KIND} [{piece.start}, {piece.stop}): sent without being asked")
-        if intake.holds(piece.index) or piece.index in intake.arriving:
+        piece = self._find(peer, message)
+        is_part = isinstance(message, Part)
+        if peer.asked < 0 or (is_part and self.routes.place_of[piece] >= peer.asked):
+            raise BadMessage(f"{message.KIND} [{message.start}, {message.stop}): sent without being asked")
+        key = (type(message), piece)
+        if self._held[piece] or key in peer.arriving or (is_part and (name, piece) in self._parts):
             return None
-        intake.arriving.add(piece.index)
+        peer.arriving.add(key)
         return piece
 
-    def arrived(self, name: str, message: Part | Mean) -> Piece | None:
+    def arrived(self, name: str, message: Part | Mean) -> int | None:
         """The bytes of an expected piece are there, whole and valid. None if it was not expected (any more)."""
         peer = self._peer(name)
-        piece, intake = self._find(peer, message)
-        if piece.index not in intake.arriving:
+        piece = self._find(peer, message)
+        key = (type(message), piece)
+        if key not in peer.arriving:
             return None
-        intake.arriving.remove(piece.index)
-        intake.add(piece.index)
+        peer.arriving.remove(key)
         if isinstance(message, Part):
-            self._count_part(piece)
+            self._take_part(name, piece)
         else:
-            self._hold_mean(piece, intake)
+            self._hold(piece)
         return piece
 
     def _peer(self, name: str) -> _Peer:
@@ -236,26 +310,16 @@ class Butterfly:
             raise BadMessage("tensors from a peer that is no other member of this round")
         return peer
 
-    def _find(self, peer: _Peer, message: Part | Mean) -> tuple[Piece, _Intake]:
+    def _find(self, peer: _Peer, message: Part | Mean) -> int:
         is_part = isinstance(message, Part)
-        intake = peer.parts if is_part else peer.means
-        piece = self.cuts[self.rank if is_part else peer.rank].find(message.start, message.stop)
-        if piece is None:
-            owner = "our span" if is_part else "the sender's span"
-            raise BadMessage(f"{message.KIND} [{message.start}, {message.stop}): no piece of {owner}")
-        if not intake.total:
-            raise BadMessage(f"{message.KIND} from a member without weight")
-        return piece, intake
-
-    def _count_part(self, piece: Piece) -> None:
-        self._missing[piece.index] -= 1
-        if not self._missing[piece.index]:
-            self._ready.append(piece)
-
-    def _hold_mean(self, piece: Piece, intake: _Intake) -> None:
-        self._means_held += piece.stop - piece.start
-        if intake.complete:
-            self._finished.append(piece.owner)
+        where = f"{message.KIND} [{message.start}, {message.stop})"
+        piece = self.grid.find(message.start, message.stop)
+        if piece is None or self.routes.of(piece).owner != (self.rank if is_part else peer.rank):
+            raise BadMessage(f"{where}: no piece of {'ours' if is_part else 'its sender'}")
+        stretch = self.routes.of(piece)
+        if is_part and (stretch.done or peer.rank not in stretch.contributors):
+            raise BadMessage(f"{where}: from a member that does not contribute to it")
+        return piece
 
     # --- links ---------------------------------------------------------------------------------------------------
 
@@ -265,21 +329,52 @@ class Butterfly:
         if peer is not None:
             peer.go = False
             peer.granted = -1
-            peer.parts.arriving.clear()
-            peer.means.arriving.clear()
+            peer.arriving.clear()
 
     # --- how far it is -------------------------------------------------------------------------------------------
 
     @property
     def complete(self) -> bool:
         """Whether we hold every mean."""
-        return self._means_held == self.cuts[-1].stop
+        return self._values_held == self.grid.count
 
     @property
     def values_held(self) -> int:
         """Values whose mean we hold."""
-        return self._means_held
+        return self._values_held
 
     def waiting_on(self) -> tuple[str, ...]:
-        """Members whose parts or means we miss, in rank order."""
-        return tuple(name for name, peer in self._peers.items() if not (peer.parts.complete and peer.means.complete))
+        """Members that owe us parts, by rank; if none does, those that owe us means: they may wait for others."""
+        return tuple(name for name, peer in self._peers.items() if peer.parts_due) or tuple(
+            name for name, peer in self._peers.items() if peer.means_due
+        )
+
+    def leading_means(self) -> tuple[int, ...]:
+        """For each segment, how many of its leading pieces we hold the mean of."""
+        return tuple(self._leading(self._held[stretch.first : stretch.stop]) for stretch in self.routes.stretches)
+
+    def leading_parts(self) -> tuple[tuple[int, ...], ...]:
+        """For each segment of ours, how many leading pieces we have from each contributor, or need not have."""
+        counts: list[tuple[int, ...]] = []
+        for stretch in self.routes.stretches:
+            if stretch.owner != self.rank or stretch.done:
+                counts.append(())
+                continue
+            pieces = range(stretch.first, stretch.stop)
+            names = (self.members[rank] for rank in stretch.contributors)
+            counts.append(tuple(self._leading([self._has_part(name, piece) for piece in pieces]) for name in names))
+        return tuple(counts)
+
+    def _has_part(self, name: str, piece: int) -> bool:
+        return bool(self._held[piece]) or (name, piece) in self._parts or name == self.members[self.rank]
+
+    @staticmethod
+    def _leading(flags: Collection[int]) -> int:
+        for place, flag in enumerate(flags):
+            if not flag:
+                return place
+        return len(flags)
+
+    def carried_to(self, plan: Plan) -> Carried:
+        """What we hold that is of use in another plan of this round."""
+        return carry(self.routes, self._held, self._parts, self.members[self.rank], plan)

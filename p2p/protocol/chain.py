@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, Self
 
 import msgpack
 from blake3 import blake3
 
+from p2p.protocol import bitmap
 from p2p.protocol.messages import Record, SignedRecord
 from p2p.protocol.model import MAX_MESSAGE_BYTES
 
@@ -82,14 +84,17 @@ def _check_shape(record: Record) -> None:
         raise InvalidRecord(f"{where} was agreed on in a ballot of round {record.ballot.round}")
     if len(set(record.members)) != seats:
         raise InvalidRecord(f"{where} seats a peer twice")
+    if not any(seat.present for seat in record.seats):
+        raise InvalidRecord(f"{where} has nobody present")
     if not record.steps:
-        if record.spans or record.digests:
+        if record.segments or record.piece:
             raise InvalidRecord(f"{where} has no weight but a mean")
         return
-    if len(record.digests) != seats or len(record.spans) != seats + 1:
-        raise InvalidRecord(f"{where} has digests or spans of other than its {seats} seats")
-    if record.spans[0] != 0 or list(record.spans) != sorted(record.spans):
-        raise InvalidRecord(f"{where} has spans that do not tile the vector")
+    stops = [0, *(segment.stop for segment in record.segments)]
+    if len(stops) < 2 or any(low >= high for low, high in pairwise(stops)):
+        raise InvalidRecord(f"{where} has segments that do not tile the vector")
+    if not record.complete or not all(bitmap.fits(s.contributors, seats) for s in record.segments):
+        raise InvalidRecord(f"{where} has segments without a digest, or contributors without a seat")
 
 
 def check_signatures(signed: SignedRecord, verify: Verify) -> None:

@@ -1,9 +1,14 @@
 """The coordinator's side of the committed round: collect, (prepare,) plan, count votes, commit.
 
 Pure: `step(now)` looks at the board and returns effects. Any member can hold this part; `RoundCore` asks only the one
-that the board names. Attempt 0 needs no preparation. Every further attempt first collects promises and the highest
-votes: a record that all its live seats have voted for may have been committed by a coordinator who died, so it is
-committed again (it is the same record); otherwise some live seat will never vote for it, and a new plan is safe.
+that the board names. The first member of the view, if it committed the round before, opens attempt 0 without asking.
+Everybody else, and every further attempt, first collects promises: nobody who promised follows a lower ballot any more,
+and each tells what it has. Then, as in Paxos:
+
+1. somebody voted: the record of the highest vote may have been committed by a coordinator who died, so it is adopted:
+   whoever misses some of its mean gets that from those who have it, votes, and it is committed;
+2. nobody voted, but a plan was under way: it is repaired, what was done of it stays (p2p/protocol/repair.py);
+3. nothing was under way: a fresh plan for those who are ready.
 """
 
 from __future__ import annotations
@@ -14,13 +19,13 @@ from collections.abc import Callable, Collection
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Effect, Note, Send
-from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Record, SignedRecord, Status, Vote, Voted
-from p2p.protocol.plan import draft
+from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Promise, Record, SignedRecord, Vote
+from p2p.protocol.plan import BadPlan, check_draft, fresh
+from p2p.protocol.repair import adopted, repaired
+from p2p.protocol.stall import StallWatch
 
 REPEAT_SECONDS = 1.0
 PROMISE_SECONDS = 6.0
-STALL_SECONDS = 15.0
-"""A reduce in which no seat got a byte of mean for so long is tried again without the member most waited for."""
 REST_SECONDS = 5.0
 STRAGGLER_SECONDS = 30.0
 """The least that the ready half of the members waits for the others; grows with the measured round."""
@@ -33,19 +38,25 @@ Verify = Callable[[str, bytes, bytes], bool]
 class Coordinator:
     """Drives one round; a fresh one is made for each."""
 
-    def __init__(self, board: Board, verify: Verify, began: float) -> None:
+    def __init__(self, board: Board, verify: Verify, began: float, first: bool) -> None:
+        """`first`: we committed the round before in this life, so that attempt 0 is ours if the first rank is."""
         self.board = board
         self.verify = verify
         self.began = began
+        self.first = first
         self.ballot: Ballot | None = None
-        self.plan: Record | None = None
+        self.plan: Plan | None = None
         self.excluded: set[str] = set()
-        self.reports: dict[bytes, Record] = {}
+        self.promises: dict[str, Promise] = {}
+        self.records: dict[bytes, Record] = {}
+        """Records that somebody voted for, by hash."""
+        self.stall = StallWatch(board)
+        self._voters: tuple[str, ...] = ()
+        """Whose votes the plan waits for."""
         self._half_ready: float | None = None
         self._since = began
         self._resting_until = began
         self._asked = began
-        self._progress = -1
 
     def step(self, now: float) -> list[Effect]:
         """Do what is due; called after every input, only while we are the coordinator."""
@@ -57,97 +68,177 @@ class Coordinator:
 
     def rest(self, now: float) -> None:
         """Somebody else drives the round; leave it to them for a while, lest two take turns in stopping each other."""
-        self.ballot = self.plan = None
+        self.give_up()
         self._resting_until = now + REST_SECONDS
+
+    def give_up(self) -> None:
+        """We are not the coordinator (any more)."""
+        self.ballot = self.plan = None
 
     # --- opening an attempt ---
 
     def _open(self, now: float) -> list[Effect]:
-        highest = self.board.highest_promise(now)
-        if highest is None:
-            return self._try_plan(Ballot(round=self.board.round, attempt=0, rank=self.board.rank(self.board.me)), now)
-        return self._prepare("a coordinator was lost", now)
+        if self.board.highest_promise(now) is not None:
+            return self._prepare("a coordinator was lost", now)
+        if self.first and self.board.rank(self.board.me) == 0:
+            return self._try_fresh(Ballot(round=self.board.round, attempt=0, rank=0), now)
+        return self._prepare("", now) if self._may_plan(now) else []
 
     def _prepare(self, reason: str, now: float) -> list[Effect]:
         highest = self.board.highest_promise(now)
         attempt = 1 + max(highest.attempt if highest else 0, self.ballot.attempt if self.ballot else 0)
         self.ballot = Ballot(round=self.board.round, attempt=attempt, rank=self.board.rank(self.board.me))
         self.plan = None
+        self.promises = {}
         self._since = self._asked = now
         note = Note("attempt", {"round": self.board.round, "attempt": attempt, "reason": reason})
-        return [note, Send(None, self._question()), Send(self.board.me, self._question())]
+        effects: list[Effect] = [note] if reason else []
+        return [*effects, Send(None, self._question()), Send(self.board.me, self._question())]
 
     def _question(self) -> Prepare:
         assert self.ballot is not None
         return Prepare(ballot=self.ballot, head=self.board.head.hash)
 
-    # --- promises and votes of earlier attempts ---
+    # --- promises ---
 
-    def on_voted(self, peer: str, voted: Voted) -> None:
-        """A member reports the record that it voted for."""
-        digest = record_hash(voted.record)
-        if voted.record.previous == self.board.head.hash and self.verify(peer, digest, voted.signature):
-            self.reports[digest] = voted.record
+    def on_promise(self, peer: str, promise: Promise) -> None:
+        """A member's answer to our question. A vote counts with the record that it is for, and the right signature."""
+        record, vote = promise.voted, promise.vote
+        if (record is None) != (vote is None):
+            return
+        if record is not None and vote is not None:
+            digest = record_hash(record)
+            if vote.record_hash != digest or record.previous != self.board.head.hash or peer not in record.voters:
+                return
+            if not self.verify(peer, digest, vote.signature):
+                return
+            self.records[digest] = record
+        if promise.ballot == self.ballot:
+            self.promises[peer] = promise
 
     def _evaluate(self, now: float) -> list[Effect]:
         assert self.ballot is not None
-        here = self.board.here(now)
-        promises = {peer: self.board.statuses[peer].promised for peer in here}
-        if any(promise is not None and self.ballot < promise for promise in promises.values()):
+        asked = [peer for peer in self.board.possible(now) if peer not in self.excluded]
+        if any(p is not None and self.ballot < p for p in (self.board.statuses[peer].promised for peer in asked)):
             self.rest(now)
             return []
-        missing = [peer for peer in here if promises[peer] != self.ballot and peer not in self.excluded]
+        missing = [peer for peer in asked if peer not in self.promises]
         if missing and now - self._since > PROMISE_SECONDS:
-            self.excluded.update(missing)
-        elif missing:
+            return self._exclude(missing, "gives no promise")
+        if missing:
             if now - self._asked < REPEAT_SECONDS:
                 return []
             self._asked = now
             return [Send(peer, self._question()) for peer in missing]
-        return self._recovered(here) or self._try_plan(self.ballot, now)
+        return self._plan_next(asked, now)
 
-    def _recovered(self, here: list[str]) -> list[Effect]:
-        """Commit the record of the highest vote if all its live seats voted for it."""
-        votes = {peer: vote for peer in here if (vote := self._valid_vote(peer)) is not None}
-        highest = max(votes.values(), key=lambda vote: vote.ballot.key(), default=None)
-        record = self.reports.get(highest.record_hash) if highest else None
-        if highest is None or record is None:
-            return []
-        live = [peer for peer in record.members if peer in here]
-        if any(peer not in votes or votes[peer].record_hash != highest.record_hash for peer in live):
-            return []
-        return self._commit(record, {peer: votes[peer] for peer in live})
+    def _exclude(self, peers: Collection[str], reason: str) -> list[Effect]:
+        self.excluded.update(peers)
+        fields = {"round": self.board.round, "reason": reason}
+        return [Note("excluded", {"peer": peer, **fields}) for peer in sorted(peers)]
 
-    def _valid_vote(self, peer: str) -> Vote | None:
-        vote = self.board.statuses[peer].vote
-        if vote is None or vote.ballot.round != self.board.round:
-            return None
-        return vote if self.verify(peer, vote.record_hash, vote.signature) else None
+    def _plan_next(self, live: list[str], now: float) -> list[Effect]:
+        """With everybody's promise in hand."""
+        assert self.ballot is not None
+        record = self._highest_voted(live)
+        if record is not None:
+            return self._adopt(record, live, now)
+        plans = [plan for peer in live if (plan := self.promises[peer].plan) is not None]
+        newest = max(plans, key=lambda plan: plan.ballot.key(), default=None)
+        if newest is not None and self._sound(newest):
+            promises = {peer: self.promises[peer] for peer in live}
+            owners = self.stall.reach_all(newest.draft.voters, now)
+            mended = repaired(self.board.rules, self.board.head, self.ballot, newest, promises, owners)
+            if mended is not None:
+                return [self._note_repair(newest, mended), *self._send(mended, mended.draft.voters, now)]
+        return self._try_fresh(self.ballot, now)
+
+    def _sound(self, plan: Plan) -> bool:
+        try:
+            check_draft(self.board.rules, self.board.head, plan.draft)
+        except BadPlan:
+            return False
+        return len(plan.routes) == len(plan.draft.segments) and all(
+            route.owner < len(plan.draft.seats) for route in plan.routes
+        )
+
+    def _note_repair(self, old: Plan, new: Plan) -> Note:
+        lost = sorted(set(old.draft.voters) - set(new.draft.voters))
+        fields = {"round": self.board.round, "attempt": new.ballot.attempt, "lost": lost}
+        return Note("repaired", fields | {"segments": len(new.draft.segments)})
+
+    # --- votes of earlier attempts ---
+
+    def _highest_voted(self, live: Collection[str]) -> Record | None:
+        """The record of the newest vote that the live promised with."""
+        found = [
+            (vote.ballot.key(), record_hash(promise.voted), promise.voted)
+            for promise in (self.promises[peer] for peer in live)
+            if (vote := promise.vote) is not None
+            and promise.voted is not None
+            and vote.ballot.round == self.board.round
+        ]
+        return max(found, key=lambda entry: entry[:2])[2] if found else None
+
+    def _adopt(self, record: Record, live: Collection[str], now: float) -> list[Effect]:
+        """Commit the record if its live seats have all voted for it, else bring it to those who have not."""
+        assert self.ballot is not None
+        digest = record_hash(record)
+        voters = tuple(peer for peer in record.voters if peer in live)
+        promised = {peer: vote for peer in voters if (vote := self.promises[peer].vote) is not None}
+        votes = {peer: vote for peer, vote in promised.items() if vote.record_hash == digest}
+        fields = {"round": self.board.round, "attempt": self.ballot.attempt, "holders": sorted(votes)}
+        note = Note("adopted", fields | {"missing": sorted(set(voters) - set(votes))})
+        if len(votes) == len(voters):
+            return [note, *self._commit(record, votes)]
+        near = set(self.stall.reach_all(voters, now))
+        holders = [peer for peer in votes if peer in near] or list(votes)
+        return [note, *self._send(adopted(record, self.ballot, holders), voters, now)]
 
     # --- the plan ---
 
-    def _try_plan(self, ballot: Ballot, now: float) -> list[Effect]:
-        ready = {peer: report for peer, report in self.board.ready(now).items() if peer not in self.excluded}
-        expected = [peer for peer in self.board.expected(now) if peer not in self.excluded]
-        late = [peer for peer in expected if peer not in ready]
-        if len(ready) < self.board.rules.quorum(self.board.head) or (
-            late and not self._deadline_passed(expected, ready, now)
-        ):
-            return []
-        root = self.board.state_root(ready)
-        self.ballot, self._since, self._progress = ballot, now, -1
-        self.plan = draft(self.board.rules, self.board.head, ballot, ready, root)
-        notes: list[Effect] = [Note("straggler", {"round": ballot.round, "peer": peer}) for peer in late]
-        return [*notes, *(Send(peer, Plan(draft=self.plan)) for peer in self.plan.members)]
+    def _may_plan(self, now: float) -> bool:
+        ready, expected, late = self._readiness(now)
+        if len(ready) < self.board.rules.quorum(self.board.head):
+            return False
+        return not late or self._deadline_passed(expected, ready, late, now)
 
-    def _deadline_passed(self, expected: list[str], ready: Collection[str], now: float) -> bool:
+    def _readiness(self, now: float) -> tuple[dict[str, object], list[str], list[str]]:
+        ready: dict[str, object] = {p: r for p, r in self.board.ready(now).items() if p not in self.excluded}
+        expected = [peer for peer in self.board.expected(now) if peer not in self.excluded]
+        return ready, expected, [peer for peer in expected if peer not in ready]
+
+    def _try_fresh(self, ballot: Ballot, now: float) -> list[Effect]:
+        if not self._may_plan(now):
+            return []
+        _, _, late = self._readiness(now)
+        ready = {peer: report for peer, report in self.board.ready(now).items() if peer not in self.excluded}
+        self.ballot = ballot
+        owners = self.stall.reach_all(ready, now)
+        plan = fresh(self.board.rules, self.board.head, ballot, ready, self.board.state_root(ready), owners)
+        why = {
+            peer: "its training stands still" if self.board.frozen(peer, now) else "it is not ready" for peer in late
+        }
+        notes = [Note("straggler", {"round": ballot.round, "peer": peer, "reason": why[peer]}) for peer in late]
+        return [*notes, *self._send(plan, plan.draft.voters, now)]
+
+    def _send(self, plan: Plan, voters: tuple[str, ...], now: float) -> list[Effect]:
+        self.plan, self._voters, self._since = plan, voters, now
+        self.stall.begin(plan, now)
+        return [Send(peer, plan) for peer in voters]
+
+    def _deadline_passed(
+        self, expected: Collection[str], ready: Collection[str], late: Collection[str], now: float
+    ) -> bool:
         """Whether the ready half has waited for the rest long enough, measured by its own round."""
-        done = sum(peer in ready for peer in expected)
-        if 2 * done < len(expected) or not done:
+        done = len(expected) - len(late)
+        if 2 * done < len(expected) or not ready:
             self._half_ready = None
             return False
         if self._half_ready is None:
             self._half_ready = now
+        if all(self.board.frozen(peer, now) for peer in late):
+            return True
         patience = max(STRAGGLER_SECONDS, (STRAGGLER_ROUNDS - 1) * (self._half_ready - self.began))
         return now - self._half_ready > patience
 
@@ -156,26 +247,43 @@ class Coordinator:
     def _tally(self, now: float) -> list[Effect]:
         assert self.plan is not None
         assert self.ballot is not None
-        here = set(self.board.here(now))
-        seats = self.plan.members
-        if gone := [peer for peer in seats if peer not in here]:
+        statuses = self.board.statuses
+        if gone := [peer for peer in self._voters if not self._takes_part(peer, now)]:
             return self._prepare(f"lost {', '.join(gone)}", now)
-        if any(p is not None and self.ballot < p for p in (self.board.statuses[peer].promised for peer in seats)):
+        if any(p is not None and self.ballot < p for p in (statuses[peer].promised for peer in self._voters)):
             self.rest(now)
             return []
-        votes = {peer: vote for peer in seats if (vote := self._valid_vote(peer)) and vote.ballot == self.ballot}
-        if len(votes) == len(seats):
+        votes = {peer: vote for peer in self._voters if (vote := self._vote_of_plan(peer)) is not None}
+        if len(votes) == len(self._voters):
             return self._decide(votes, now)
-        return self._watch_progress([peer for peer in seats if peer not in votes], now)
+        waiting = [peer for peer in self._voters if peer not in votes]
+        verdict = self.stall.judge(waiting, now)
+        if verdict is None:
+            return []
+        notes = self._exclude([verdict.blamed], verdict.reason) if verdict.blamed else []
+        return [*notes, *self._prepare(verdict.reason, now)]
+
+    def _takes_part(self, peer: str, now: float) -> bool:
+        """Whether this seat lives and is still at our head, for all we know."""
+        status = self.board.statuses.get(peer)
+        if status is None or not self.board.alive(peer, now) or status.phase == "syncing":
+            return False
+        return status.height <= self.board.head.height
+
+    def _vote_of_plan(self, peer: str) -> Vote | None:
+        vote = self.board.statuses[peer].vote
+        if vote is None or vote.ballot != self.ballot:
+            return None
+        return vote if self.verify(peer, vote.record_hash, vote.signature) else None
 
     def _decide(self, votes: dict[str, Vote], now: float) -> list[Effect]:
         counts = Counter(vote.record_hash for vote in votes.values())
-        winner = counts.most_common(1)[0][0]
+        winner = max(counts, key=lambda found: (counts[found], found))
         if len(counts) > 1:
             odd = sorted(peer for peer, vote in votes.items() if vote.record_hash != winner)
-            self.excluded.update(odd)
-            return self._prepare(f"different results at {', '.join(odd)}", now)
-        record = self.reports.get(winner)
+            reason = f"different results at {', '.join(odd)}"
+            return [*self._exclude(odd, "its result differs"), *self._prepare(reason, now)]
+        record = self.records.get(winner)
         if record is None:  # we hold no seat in our own plan, so a voter has to tell us what it signed
             if now - self._asked < REPEAT_SECONDS:
                 return []
@@ -187,22 +295,3 @@ class Coordinator:
         signatures = tuple((rank, votes[peer].signature) for rank, peer in enumerate(record.members) if peer in votes)
         message = Commit(signed=SignedRecord(record=record, signatures=signatures))
         return [Send(None, message), Send(self.board.me, message)]
-
-    def _watch_progress(self, waiting: list[str], now: float) -> list[Effect]:
-        statuses = [self.board.statuses[peer] for peer in waiting]
-        progress = sum(status.reduced for status in statuses) - len(statuses) * self.board.rules.count
-        if progress != self._progress:
-            self._progress, self._since = progress, now
-        if now - self._since <= STALL_SECONDS:
-            return []
-        blamed = self._blame(statuses, waiting)
-        self.excluded.add(blamed)
-        return self._prepare(f"no progress, most wait for {blamed}", now)
-
-    def _blame(self, statuses: list[Status], waiting: list[str]) -> str:
-        """Who holds the reduce up: first one that never took the plan, then the one that most of them wait for."""
-        for peer, status in zip(waiting, statuses, strict=True):
-            if status.promised != self.ballot:
-                return peer
-        counts = Counter(peer for status in statuses for peer in status.waiting_on)
-        return max(counts, key=lambda peer: (counts[peer], peer), default=waiting[-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2p.protocol.messages import Message, Record, SignedRecord
+from p2p.protocol.messages import Ballot, Message, Plan, SignedRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +17,15 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class StartReduce:
-    """Reduce as `draft` says; answer with `RoundCore.on_reduced`. Replaces a reduce of a lower attempt."""
+    """Reduce as `plan` says, beginning with what earlier attempts of the round left, which this one replaces; answer
+    with `RoundCore.on_reduced`."""
 
-    draft: Record
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
 class CancelReduce:
-    """Stop the running reduce: its attempt can no longer commit."""
+    """Stop the running reduce: its attempt can no longer commit. What it has is kept for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Apply:
     """The round is committed and we hold its mean: apply the outer step, answer with `RoundCore.on_applied`."""
 
     signed: SignedRecord
+    ballot: Ballot
+    """Of the attempt in which we got the mean."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ def assigned_to(ledger: Ledger, peer: str) -> tuple[Range, ...]:
 
 
 def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
-    """The ledger after a round with these seats, who are also the next view and get `quota` samples each.
+    """The ledger after a round with these seats; those present are also the next view and get `quota` samples each.
 
     What the seats used is committed; all else that was assigned (also to members who are gone) returns to the pool
     and is handed out first. Raises BadClaim if a seat used samples that were not assigned to it, or one twice.
@@ -89,6 +89,8 @@ def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
     cursor = ledger.cursor
     assigned: list[Assignment] = []
     for seat in seats:
+        if not seat.present:
+            continue
         ranges, pool = take(pool, quota)
         missing = quota - size(ranges)
         if missing:

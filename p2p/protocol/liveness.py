@@ -8,7 +8,6 @@ no clock reading of another machine is ever compared with ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from zlib import crc32
@@ -32,7 +31,7 @@ class _Peer:
     unreachable_since: float | None = None
     left: bool = False
     reported: float = 0.0
-    hears: frozenset[int] = frozenset()
+    hears: tuple[int, ...] = ()
 
 
 class Liveness:
@@ -58,11 +57,18 @@ class Liveness:
         if entry is not None and not entry.linked and entry.unreachable_since is None:
             entry.unreachable_since = now
 
-    def heard(self, peer: str, hears: Iterable[int], now: float) -> None:
+    def heard(self, peer: str, hears: tuple[int, ...], now: float) -> None:
         """A heartbeat of `peer` came, with the tags of the peers that it hears."""
-        entry = self._peers.setdefault(peer, _Peer(heard=now))
+        entry = self._peers.get(peer)
+        if entry is None:
+            entry = self._peers[peer] = _Peer(heard=now)
         entry.heard = entry.reported = now
-        entry.hears = frozenset(hears)
+        entry.hears = hears
+
+    def paused(self, seconds: float) -> None:
+        """We stood still ourselves for so long: what the others said meanwhile waits for us, so nobody was silent."""
+        for entry in self._peers.values():
+            entry.heard += seconds
 
     def left(self, peer: str, now: float) -> None:
         """`peer` said that it leaves: dead by its own word."""
@@ -92,6 +98,17 @@ class Liveness:
         if since is None:
             return True
         return any(self._vouches(other, peer, since, now) for other in self._peers)
+
+    def why_dead(self, peer: str, now: float) -> str:
+        """How we know, in words."""
+        entry = self._peers.get(peer)
+        if entry is None:
+            return "it was never linked"
+        if entry.left:
+            return "it left"
+        if entry.unreachable_since is not None:
+            return "its link was lost and it cannot be dialled; nobody hears it"
+        return f"silent for {now - entry.heard:.1f} s, and nobody hears it"
 
     def _vouches(self, other: str, peer: str, since: float, now: float) -> bool:
         entry = self._peers[other]

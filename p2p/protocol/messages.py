@@ -14,8 +14,11 @@ from pydantic import Field
 
 from p2p.protocol.model import (
     MAX_MEMBERS,
+    MAX_PIECES,
     MAX_RANGES,
+    MAX_SEGMENTS,
     BadMessage,
+    Bitmap,
     Count,
     Digest,
     Model,
@@ -64,6 +67,20 @@ class Seat(Model):
     peer: PeerId
     tokens: Count
     used: Annotated[tuple[Range, ...], Field(max_length=MAX_RANGES)]
+    present: bool = True
+    """False: it was lost on the way. What it had contributed by then stays, but it has no vote and no place in the next
+    view."""
+
+
+class Segment(Model):
+    """A stretch of the flat vector whose mean was made by the same contributors."""
+
+    stop: Count
+    """The first value behind it; it begins where the one before it stops."""
+    contributors: Bitmap
+    """Ranks of the seats whose codes are in the mean (p2p.protocol.bitmap)."""
+    digest: OptionalDigest
+    """BLAKE3 of the mean's bytes (scales, then codes); empty in a draft."""
 
 
 class Assignment(Model):
@@ -90,10 +107,10 @@ class Record(Model):
     ballot: Ballot
     seats: Annotated[tuple[Seat, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
     codec: Annotated[str, Field(max_length=32)]
-    spans: Annotated[tuple[Count, ...], Field(max_length=MAX_MEMBERS + 1)]
-    """Bounds of the members' spans in the flat vector, one more than seats; empty when no seat has weight."""
-    digests: Annotated[tuple[Digest, ...], Field(max_length=MAX_MEMBERS)]
-    """BLAKE3 of each span's mean bytes (scales, then codes); empty in a draft and when no seat has weight."""
+    piece: Count
+    """Values in a piece (p2p.protocol.pieces); 0 when no seat has weight."""
+    segments: Annotated[tuple[Segment, ...], Field(max_length=MAX_SEGMENTS)]
+    """They tile the flat vector; empty when no seat has weight."""
     state_root: OptionalDigest
     """Root of the state that this round started from, as its members reported it."""
     tokens_total: Count
@@ -103,7 +120,13 @@ class Record(Model):
 
     @property
     def members(self) -> tuple[str, ...]:
+        """All seats, by rank."""
         return tuple(seat.peer for seat in self.seats)
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The seats that were present to the end."""
+        return tuple(seat.peer for seat in self.seats if seat.present)
 
     @property
     def weights(self) -> tuple[int, ...]:
@@ -113,6 +136,17 @@ class Record(Model):
     def steps(self) -> bool:
         """Whether this round moves the parameters (somebody trained)."""
         return any(seat.tokens for seat in self.seats)
+
+    @property
+    def complete(self) -> bool:
+        """Whether it holds the result: a record, no draft."""
+        return all(segment.digest for segment in self.segments)
+
+    def with_digests(self, digests: tuple[bytes, ...]) -> Record:
+        """The record that this draft becomes with these digests of its segments."""
+        pairs = zip(self.segments, digests, strict=True)
+        segments = tuple(segment.model_copy(update={"digest": digest}) for segment, digest in pairs)
+        return self.model_copy(update={"segments": segments})
 
     @property
     def next_view(self) -> tuple[str, ...]:
@@ -174,19 +208,43 @@ class Prepare(Message):
     head: Digest
 
 
-class Voted(Message):
-    """Answer to Prepare: the record the sender voted for, and its signature, so that it can be committed after all."""
+class Route(Model):
+    """How the mean of one segment comes about in an attempt."""
 
-    KIND = "voted"
-    record: Record
-    signature: Signature
+    owner: Count
+    """Rank of the seat that reduces the segment, or has it already, and sends its mean to all others."""
+    done: bool
+    """The owner holds the whole mean: nobody sends parts."""
 
 
 class Plan(Message):
-    """The coordinator's order to reduce: `draft` is the record without its digests."""
+    """The coordinator's order to reduce.
+
+    `draft` is the record without digests; or, when the result of an earlier attempt is adopted, that very record.
+    """
 
     KIND = "plan"
+    ballot: Ballot
     draft: Record
+    routes: Annotated[tuple[Route, ...], Field(max_length=MAX_SEGMENTS)]
+    """One a segment."""
+
+
+class Promise(Message):
+    """Answer to Prepare: the sender follows no lower ballot any more, and tells what it has of earlier attempts."""
+
+    KIND = "promise"
+    ballot: Ballot
+    plan: Plan | None
+    """The newest plan of this round that it took up."""
+    means: Annotated[tuple[Count, ...], Field(max_length=MAX_SEGMENTS)]
+    """For each segment of that plan, how many of its leading pieces it holds the mean of."""
+    parts: Annotated[tuple[tuple[Count, ...], ...], Field(max_length=MAX_SEGMENTS)]
+    """For each segment, if the sender owns it: how many leading pieces it has from each contributor; else empty."""
+    vote: Vote | None
+    """Its newest vote in this round."""
+    voted: Record | None
+    """The record of that vote; the sender holds all of its mean."""
 
 
 class Commit(Message):
@@ -200,22 +258,22 @@ class Commit(Message):
 class Go(Message):
     """The sender knows the plan of `ballot` and has room: tensors may be sent to it. Nobody sends them unasked.
 
-    Pieces of a span are counted from its start. Sent at the start of an attempt, whenever room grows, and again on a
-    new link (what was in flight on the old one may be lost).
+    Sent at the start of an attempt, whenever room grows, and again on a new link (what was in flight on the old one may
+    be lost). An owner's pieces are counted in the order of the vector.
     """
 
     KIND = "go"
     ballot: Ballot
     room: Count
-    """The receiver may have sent this many leading pieces of the sender's span in all, as parts."""
-    parts: Count
-    """The sender holds this many leading pieces of its own span from the receiver."""
-    means: Count
-    """The sender holds this many leading pieces of the receiver's span."""
+    """The receiver may have sent this many leading pieces of the sender's own in all, as parts."""
+    parts: Annotated[bytes, Field(max_length=MAX_PIECES // 8)]
+    """Which of its own pieces the sender needs no part of. Counts in the first Go on a link."""
+    means: Annotated[bytes, Field(max_length=MAX_PIECES // 8)]
+    """Which of the receiver's pieces the sender holds the mean of. Counts in the first Go on a link."""
 
 
 class Part(Message):
-    """A contributor's codes for a piece of the receiver's span."""
+    """A contributor's codes for a piece that the receiver owns."""
 
     KIND = "part"
     ballot: Ballot
@@ -224,7 +282,7 @@ class Part(Message):
 
 
 class Mean(Message):
-    """The reduced codes of a piece of the sender's span."""
+    """The reduced codes of a piece that the sender owns."""
 
     KIND = "mean"
     ballot: Ballot
@@ -303,7 +361,7 @@ class NotAvailable(Message):
 
 
 _KINDS: tuple[type[Message], ...] = (
-    *(Status, Prepare, Voted, Plan, Commit),
+    *(Status, Prepare, Promise, Plan, Commit),
     *(Go, Part, Mean),
     *(GetRecords, Records, GetManifest, Manifest, GetChunk, Chunk, GetMean, MeanSlice, NotAvailable),
 )

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 MAX_MESSAGE_BYTES = 1 << 20
 MAX_MEMBERS = 4096
 MAX_RANGES = 65536
+MAX_SEGMENTS = 2 * MAX_MEMBERS
+MAX_PIECES = 1 << 20
 
 PeerId = Annotated[str, Field(min_length=40, max_length=64)]
 """base58 libp2p peer id of an Ed25519 key."""
@@ -17,6 +19,8 @@ Digest = Annotated[bytes, Field(min_length=32, max_length=32)]
 """BLAKE3, 32 bytes."""
 OptionalDigest = Annotated[bytes, Field(max_length=32)]
 """A digest, or empty bytes where there is none yet."""
+Bitmap = Annotated[bytes, Field(max_length=MAX_MEMBERS // 8)]
+"""A set of ranks (p2p.protocol.bitmap)."""
 Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
 Round = Annotated[int, Field(ge=-1, le=1 << 40)]

@@ -1,69 +1,87 @@
 """A member's side of the committed round: promise, reduce, vote, apply. Pure.
 
-Its promises and votes live in the status that it posts; a coordinator reads them from there.
+Its promises and votes live in the status that it posts; a coordinator reads them from there. What its reduce has
+brought so far goes out with each promise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
-from p2p.protocol.messages import Ballot, Plan, Prepare, Ready, Record, SignedRecord, Vote, Voted
+from p2p.protocol.messages import Ballot, Plan, Prepare, Promise, Ready, Record, SignedRecord, Vote
 from p2p.protocol.plan import BadPlan, check
 
 Sign = Callable[[bytes], bytes]
 """record hash -> our Ed25519 signature."""
 
 
+class Books(Protocol):
+    """What the round needs to know of a reduce; p2p.protocol.butterfly.Butterfly has it."""
+
+    @property
+    def ballot(self) -> Ballot: ...
+    @property
+    def values_held(self) -> int: ...
+    def waiting_on(self) -> tuple[str, ...]: ...
+    def leading_means(self) -> tuple[int, ...]: ...
+    def leading_parts(self) -> tuple[tuple[int, ...], ...]: ...
+
+
+Reduce = Callable[[], Books | None]
+"""The newest attempt at a reduce in this round, whether it goes on or was stopped; None before the first."""
+
+
 class Participant:
     """Our part in one round; a fresh one is made for each."""
 
-    def __init__(self, board: Board, sign: Sign) -> None:
+    def __init__(self, board: Board, sign: Sign, reduce: Reduce) -> None:
         self.board = board
         self.sign = sign
+        self.reduce = reduce
         self.ready: Ready | None = None
         self.promised: Ballot | None = None
-        self.draft: Record | None = None
-        """The plan that we are reducing."""
+        self.plan: Plan | None = None
+        """The newest plan that we took up."""
+        self.reducing = False
         self.voted: Record | None = None
-        """The record of our highest vote; we hold its mean."""
+        """The record of our newest vote; we hold its mean."""
         self.vote: Vote | None = None
 
-    @property
-    def reducing(self) -> bool:
-        return self.draft is not None
-
     def on_prepare(self, sender: str, message: Prepare) -> list[Effect]:
-        """Promise the ballot if it is the highest we saw, and report our vote."""
+        """Promise the ballot if it is the highest we saw, and report what we have."""
         if not self._may_promise(sender, message.ballot) or message.head != self.board.head.hash:
             return []
+        means, parts = self._progress()
         effects = self.stop() if message.ballot != self.promised else []
         self.promised = message.ballot
-        if self.voted is not None and self.vote is not None:
-            effects.append(Send(sender, Voted(record=self.voted, signature=self.vote.signature)))
-        return effects
+        promise = Promise(
+            ballot=message.ballot, plan=self.plan, means=means, parts=parts, vote=self.vote, voted=self.voted
+        )
+        return [*effects, Send(sender, promise)]
+
+    def _progress(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        books = self.reduce()
+        if books is None or self.plan is None or books.ballot != self.plan.ballot:
+            return (), ()
+        return books.leading_means(), books.leading_parts()
 
     def on_plan(self, sender: str, message: Plan, state_root: bytes) -> list[Effect]:
         """Begin to reduce a sound plan of the highest ballot we saw."""
-        plan = message.draft
-        if not self._may_promise(sender, plan.ballot) or plan.ballot == self._planned():
+        if not self._may_promise(sender, message.ballot) or (self.plan and self.plan.ballot == message.ballot):
             return []
         try:
-            check(self.board.rules, self.board.head, plan, self.board.me, self.ready, state_root)
+            check(self.board.rules, self.board.head, message, self.board.me, self.ready, state_root)
         except BadPlan as error:
-            return [Note("refused_plan", {"round": plan.round, "peer": sender, "reason": str(error)})]
-        self.promised = plan.ballot
-        self.draft = plan
-        if plan.steps:
-            return [StartReduce(plan)]
-        return self.on_reduced(plan.ballot, ())
-
-    def _planned(self) -> Ballot | None:
-        if self.draft is not None:
-            return self.draft.ballot
-        return self.vote.ballot if self.vote else None
+            reason = {"round": message.draft.round, "peer": sender, "reason": str(error)}
+            return [Note("refused_plan", reason)]
+        self.promised, self.plan, self.reducing = message.ballot, message, True
+        if message.draft.steps:
+            return [StartReduce(message)]
+        return self.on_reduced(message.ballot, ())
 
     def _may_promise(self, sender: str, ballot: Ballot) -> bool:
         if ballot.round != self.board.round or ballot.rank != self.board.rank(sender):
@@ -72,10 +90,10 @@ class Participant:
 
     def on_reduced(self, ballot: Ballot, digests: tuple[bytes, ...]) -> list[Effect]:
         """We hold every mean byte of the attempt: sign the record and vote, unless a higher ballot came."""
-        if self.draft is None or self.draft.ballot != ballot or self.promised != ballot:
+        if not self.reducing or self.plan is None or self.plan.ballot != ballot or self.promised != ballot:
             return []
-        self.voted = self.draft.model_copy(update={"digests": digests})
-        self.draft = None
+        self.voted = self.plan.draft.with_digests(digests)
+        self.reducing = False
         digest = record_hash(self.voted)
         self.vote = Vote(ballot=ballot, record_hash=digest, signature=self.sign(digest))
         return []
@@ -84,10 +102,10 @@ class Participant:
         """The round is committed: apply it if we voted for it, else fetch what we miss."""
         effects = self.stop()
         if self.vote is not None and self.vote.record_hash == record_hash(signed.record):
-            return [*effects, Apply(signed)]
+            return [*effects, Apply(signed, self.vote.ballot)]
         return [*effects, Behind(f"round {signed.record.round} was committed without us")]
 
     def stop(self) -> list[Effect]:
         """End the running reduce, if any."""
-        running, self.draft = self.draft, None
-        return [] if running is None else [CancelReduce()]
+        running, self.reducing = self.reducing, False
+        return [CancelReduce()] if running else []

@@ -1,20 +1,22 @@
-"""What a coordinator proposes and what a member accepts: drafts of records. Pure functions.
+"""What a coordinator proposes and what a member accepts: a draft of the record, and a route for each of its segments.
 
 A draft is a record without its digests. Everything in it follows from the head of the lineage and from what the members
-said in their `Ready`, so every member checks all of it: a coordinator can only decide who takes part.
+said in their `Ready`, so every member checks all of it: a coordinator can only decide who takes part. The routes say
+who reduces what; they leave no trace in the record.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from p2p.protocol import ledger
+from p2p.protocol import bitmap, ledger
 from p2p.protocol.chain import genesis_hash, record_hash
-from p2p.protocol.messages import Ballot, Ledger, Ready, Record, Seat
-from p2p.protocol.pieces import plan_spans
+from p2p.protocol.messages import Ballot, Ledger, Plan, Ready, Record, Route, Seat, Segment
+from p2p.protocol.model import MAX_PIECES
+from p2p.protocol.pieces import PIECE_SIZE, PieceSize, piece_size, plan_spans
 
 
 class BadPlan(ValueError):
@@ -37,6 +39,8 @@ class Rules:
     """Members that a round needs."""
     founders: int = 1
     """Members that the first round, which forms the first view, needs at least."""
+    pieces: PieceSize = PIECE_SIZE
+    """How a coordinator sizes pieces; members take any size."""
 
     def quorum(self, head: Head) -> int:
         """Members that the round after `head` needs."""
@@ -66,18 +70,44 @@ class Head:
     def ledger(self) -> Ledger:
         return ledger.EMPTY if self.record is None else self.record.ledger
 
-    @property
+    @cached_property
     def view(self) -> tuple[str, ...]:
         """The members of the next round, in rank order; empty before the formation round."""
         return () if self.record is None else self.record.next_view
 
 
-def draft(rules: Rules, head: Head, ballot: Ballot, ready: Mapping[str, Ready], state_root: bytes) -> Record:
-    """The draft for the members in `ready`: those of the view in its order, then newcomers by peer id."""
+def fresh(
+    rules: Rules, head: Head, ballot: Ballot, ready: Mapping[str, Ready], state_root: bytes, owners: Collection[str]
+) -> Plan:
+    """The plan of a first attempt for the members in `ready`: those of the view in its order, then newcomers by id.
+
+    `owners`: the members, of those in `ready`, that reduce a span each.
+    """
     newcomers = sorted(set(ready) - set(head.view))
     order = [peer for peer in head.view if peer in ready] + newcomers
     seats = tuple(Seat(peer=peer, tokens=ready[peer].tokens, used=ready[peer].used) for peer in order)
-    spans = plan_spans(rules.count, [1.0] * len(seats), rules.block) if any(seat.tokens for seat in seats) else ()
+    contributors = [rank for rank, seat in enumerate(seats) if seat.tokens]
+    if not contributors:
+        return Plan(ballot=ballot, draft=draft_of(rules, head, ballot, seats, 0, (), state_root), routes=())
+    piece = piece_size(rules.count, len(owners), rules.block, rules.pieces)
+    spans = plan_spans(rules.count, [float(peer in owners) for peer in order], piece)
+    owned = [(rank, stop) for rank, (start, stop) in enumerate(itertools.pairwise(spans)) if start < stop]
+    everybody = bitmap.pack(contributors, len(seats))
+    segments = tuple(Segment(stop=stop, contributors=everybody, digest=b"") for _, stop in owned)
+    draft = draft_of(rules, head, ballot, seats, piece, segments, state_root)
+    return Plan(ballot=ballot, draft=draft, routes=tuple(Route(owner=rank, done=False) for rank, _ in owned))
+
+
+def draft_of(
+    rules: Rules,
+    head: Head,
+    ballot: Ballot,
+    seats: tuple[Seat, ...],
+    piece: int,
+    segments: tuple[Segment, ...],
+    state_root: bytes,
+) -> Record:
+    """The draft with these seats and segments; all else follows from the head."""
     return Record(
         round=head.height + 1,
         previous=head.hash,
@@ -85,32 +115,44 @@ def draft(rules: Rules, head: Head, ballot: Ballot, ready: Mapping[str, Ready], 
         ballot=ballot,
         seats=seats,
         codec=rules.codec,
-        spans=tuple(spans),
-        digests=(),
+        piece=piece,
+        segments=segments,
         state_root=state_root,
         tokens_total=head.tokens_total + sum(seat.tokens for seat in seats),
         ledger=ledger.settle(head.ledger, seats, rules.quota),
     )
 
 
-def check(rules: Rules, head: Head, draft: Record, me: str, ready: Ready | None, state_root: bytes) -> None:
-    """Raise BadPlan unless `draft` is one that `me` can take part in: see each line."""
-    _require(draft.round == head.height + 1 and draft.previous == head.hash, "it does not extend our head")
-    _require(draft.fingerprint == rules.fingerprint, "it belongs to another run")
-    _require(draft.codec == rules.codec, f"codec {draft.codec!r} instead of {rules.codec!r}")
-    _require(draft.digests == (), "a draft has no digests")
-    _require(len(set(draft.members)) == len(draft.members), "a member sits twice")
-    _require(len(draft.members) >= rules.quorum(head), "fewer members than min_peers or founders")
+def check(rules: Rules, head: Head, plan: Plan, me: str, ready: Ready | None, state_root: bytes) -> None:
+    """Raise BadPlan unless `plan` is one that `me` can take part in: see each line."""
+    draft = plan.draft
+    check_draft(rules, head, draft)
+    _require(draft.ballot == plan.ballot or (draft.complete and draft.ballot < plan.ballot), "its ballots do not fit")
+    _require(draft.ballot != plan.ballot or not draft.steps or not draft.complete, "a new draft has no digests")
     mine = next((seat for seat in draft.seats if seat.peer == me), None)
-    _require(mine is not None, "we have no seat in it")
+    _require(mine is not None and mine.present, "we have no seat in it")
     _require(
         ready is not None and mine is not None and ready.tokens == mine.tokens and ready.used == mine.used,
         "our seat is not what we reported",
     )
     _require(draft.state_root == state_root, "it starts from another state than ours")
+    _require(len(plan.routes) == len(draft.segments), "not one route a segment")
+    for route in plan.routes:
+        _require(
+            route.owner < len(draft.seats) and draft.seats[route.owner].present, "a segment is owned by nobody present"
+        )
+
+
+def check_draft(rules: Rules, head: Head, draft: Record) -> None:
+    """Raise BadPlan unless `draft`, or the record that it became, follows from `head`."""
+    _require(draft.round == head.height + 1 and draft.previous == head.hash, "it does not extend our head")
+    _require(draft.fingerprint == rules.fingerprint, "it belongs to another run")
+    _require(draft.codec == rules.codec, f"codec {draft.codec!r} instead of {rules.codec!r}")
+    _require(len(set(draft.members)) == len(draft.members), "a member sits twice")
+    _require(len(draft.voters) >= rules.quorum(head), "fewer members than min_peers or founders")
     _require(draft.tokens_total == head.tokens_total + sum(draft.weights), "its token count is wrong")
     _check_seats(head, draft.seats)
-    _check_spans(rules, draft)
+    _check_segments(rules, draft)
     try:
         settled = ledger.settle(head.ledger, draft.seats, rules.quota)
     except ledger.BadClaim as error:
@@ -123,17 +165,31 @@ def _check_seats(head: Head, seats: Sequence[Seat]) -> None:
     order = [(rank.get(seat.peer, len(rank)), seat.peer if seat.peer not in rank else "") for seat in seats]
     _require(order == sorted(order), "its seats are out of order")
     _require(all(seat.tokens == 0 for seat in seats if seat.peer not in rank), "a newcomer has weight")
+    _require(all(seat.present or seat.tokens for seat in seats), "an absent seat without weight")
 
 
-def _check_spans(rules: Rules, draft: Record) -> None:
+def _check_segments(rules: Rules, draft: Record) -> None:
     if not draft.steps:
-        _require(draft.spans == (), "spans without anything to reduce")
+        _require(draft.segments == () and draft.piece == 0, "segments without anything to reduce")
         return
-    spans = draft.spans
-    _require(len(spans) == len(draft.seats) + 1, "not one span a seat")
-    _require(spans[0] == 0 and spans[-1] == rules.count, "its spans do not cover the vector")
-    _require(all(low <= high for low, high in itertools.pairwise(spans)), "its spans are out of order")
-    _require(all(bound % rules.block == 0 for bound in spans[:-1]), "its spans are not cut at blocks")
+    segments, piece = draft.segments, draft.piece
+    stops = [segment.stop for segment in segments]
+    _require(piece > 0 and piece % rules.block == 0, "its pieces are not whole blocks")
+    _require(rules.count <= piece * MAX_PIECES, "its pieces are too small")
+    _require(bool(segments) and stops[-1] == rules.count, "its segments do not cover the vector")
+    _require(all(low < high for low, high in itertools.pairwise([0, *stops])), "its segments are out of order")
+    _require(all(stop % piece == 0 for stop in stops[:-1]), "its segments are not cut at pieces")
+    _require(all(bitmap.fits(s.contributors, len(draft.seats)) for s in segments), "contributors without a seat")
+    _check_contributors(draft)
+
+
+def _check_contributors(draft: Record) -> None:
+    """Whoever is present contributes everywhere; whoever was lost contributed somewhere."""
+    heavy = {rank for rank, seat in enumerate(draft.seats) if seat.tokens}
+    present = {rank for rank in heavy if draft.seats[rank].present}
+    sets = [set(bitmap.unpack(contributors)) for contributors in {s.contributors for s in draft.segments}]
+    _require(all(found and present <= found <= heavy for found in sets), "a segment misses a contributor")
+    _require(set().union(*sets) == heavy, "an absent seat that contributed nothing")
 
 
 def _require(condition: bool, why: str) -> None:

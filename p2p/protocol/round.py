@@ -6,10 +6,12 @@ Inputs are messages, link events, local results and ticks, each with `now` (seco
 
 from __future__ import annotations
 
+from collections import Counter, deque
+
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.coordinator import Coordinator, Verify
-from p2p.protocol.effects import Behind, Effect, Send
+from p2p.protocol.effects import Behind, Effect, Note, Send
 from p2p.protocol.liveness import HEARTBEAT_SECONDS
 from p2p.protocol.messages import (
     Ballot,
@@ -19,19 +21,21 @@ from p2p.protocol.messages import (
     Phase,
     Plan,
     Prepare,
+    Promise,
     Ready,
     Records,
     SignedRecord,
     Status,
-    Voted,
 )
 from p2p.protocol.model import BadMessage, Range
-from p2p.protocol.participant import Participant, Sign
+from p2p.protocol.participant import Participant, Reduce, Sign
 from p2p.protocol.plan import Head, Rules
 
 FORGET_SECONDS = 60.0
 ASK_SECONDS = 0.5
 """How long a commit that others already have may still be on its way to us before we ask for it."""
+PAUSE_SECONDS = 2.0
+"""Between two ticks: longer, and it was we who stood still."""
 
 
 class RoundCore:
@@ -40,32 +44,44 @@ class RoundCore:
     It starts without state ("syncing") and becomes a member by `on_synced`, then `on_ready` for each round.
     """
 
-    def __init__(self, me: str, rules: Rules, sign: Sign, verify: Verify, now: float) -> None:
+    def __init__(self, me: str, rules: Rules, sign: Sign, verify: Verify, reduce: Reduce, now: float) -> None:
         self.me = me
         self.board = Board(me, rules)
         self._sign = sign
         self._verify = verify
+        self._reduce = reduce
         self._holds_state = False
         self._leaving = False
         self._state_root = b""
         self._inner_step = 0
-        self._reduced = 0
-        self._waiting_on: tuple[str, ...] = ()
         self._sequence = 0
-        self._sent: tuple[object, ...] = ()
-        self._sent_at = now - HEARTBEAT_SECONDS
+        self._hears: tuple[int, ...] = ()
+        self._living: set[str] = set()
+        self._ticked_at = now
         self._asked_at = now
         self._ahead_since: float | None = None
-        self._new_round(self.board.head, now)
+        self._sent: tuple[object, ...] = ("",) * 6
+        """What everybody was told last, when, and that we heard whom."""
+        self._sent_at = now - HEARTBEAT_SECONDS
+        self._sent_hears: tuple[int, ...] = ()
+        self._told: tuple[str | None, tuple[object, ...]] = (None, ("",) * 6)
+        """What the coordinator was told last."""
+        self._driving = False
+        self._new_round(self.board.head, now, first=False)
 
-    def _new_round(self, head: Head, now: float) -> None:
+    def _new_round(self, head: Head, now: float, *, first: bool) -> None:
+        """`first`: we committed the round that led to this head."""
         self.board.head = head
-        self.participant = Participant(self.board, self._sign)
-        self.coordinator = Coordinator(self.board, self._verify, now)
-        self._inner_step = self._reduced = 0
-        self._waiting_on = ()
+        self.participant = Participant(self.board, self._sign, self._reduce)
+        self.coordinator = Coordinator(self.board, self._verify, now, first)
+        self._inner_step = 0
         self._ahead_since = None
         self._post(now)
+
+    @property
+    def holds_state(self) -> bool:
+        """Whether we hold the state of our head."""
+        return self._holds_state
 
     # --- what the node reports ---
 
@@ -76,7 +92,7 @@ class RoundCore:
     def on_synced(self, head: Head, state_root: bytes, now: float) -> list[Effect]:
         """We hold the state that `head` committed (genesis: the seeded one)."""
         self._holds_state, self._state_root = True, state_root
-        self._new_round(head, now)
+        self._new_round(head, now, first=False)
         return self._settle([], now)
 
     def on_ready(self, tokens: int, used: tuple[Range, ...], now: float) -> list[Effect]:
@@ -85,9 +101,9 @@ class RoundCore:
         self.participant.ready = Ready(round=self.board.round, tokens=tokens, used=used)
         return self._settle([], now)
 
-    def on_progress(self, inner_step: int, reduced: int, waiting_on: tuple[str, ...]) -> None:
-        """Progress of training and reduce: goes out with the next heartbeat."""
-        self._inner_step, self._reduced, self._waiting_on = inner_step, reduced, waiting_on
+    def on_progress(self, inner_step: int) -> None:
+        """Progress of training: goes out with the next heartbeat."""
+        self._inner_step = inner_step
 
     def on_reduced(self, ballot: Ballot, digests: tuple[bytes, ...], now: float) -> list[Effect]:
         """The reduce of `ballot` is complete here, with these span digests."""
@@ -108,47 +124,69 @@ class RoundCore:
     def on_link_up(self, peer: str, now: float) -> list[Effect]:
         self.board.liveness.linked(peer, now)
         self.board.statuses.pop(peer, None)  # a restarted peer counts its statuses from the beginning
+        self._hears = self.board.liveness.hears(now)
         return [Send(peer, self._post(now)), *self._settle([], now)]
 
     def on_link_down(self, peer: str, now: float) -> list[Effect]:
         self.board.liveness.unlinked(peer)
-        return self._settle([], now)
+        return self.on_tick(now)
 
     def on_unreachable(self, peer: str, now: float) -> list[Effect]:
         self.board.liveness.unreachable(peer, now)
-        return self._settle([], now)
+        return self.on_tick(now)
 
     def on_tick(self, now: float) -> list[Effect]:
         """To be called a few times a second."""
-        return self._settle([], now)
+        if now - self._ticked_at > PAUSE_SECONDS:
+            self.board.liveness.paused(now - self._ticked_at)
+        self._ticked_at = now
+        self._hears = self.board.liveness.hears(now)
+        return self._settle([*self._note_deaths(now), *self._look_ahead(now)], now)
 
     def on_message(self, peer: str, message: Message, now: float) -> list[Effect]:
-        """A message of an authenticated peer. Raises BadMessage for what no honest peer sends."""
+        """A message of an authenticated peer. Raises BadMessage for what no honest peer sends.
+
+        What a status calls for is done here only by a coordinator; for all others the next tick is soon enough.
+        """
+        if isinstance(message, Status):
+            news = self.board.post(peer, message, now)
+            return self._settle([], now) if news and self._driving else []
         return self._settle(self._dispatch(peer, message, now), now)
 
     def _dispatch(self, peer: str, message: Message, now: float) -> list[Effect]:
         match message:
-            case Status():
-                self.board.post(peer, message, now)
-                return []
             case Commit():
                 return self._on_commit(message.signed, now)
             case Records():
                 return self._on_commit(message.records[0], now) if message.records else []
-            case Voted():
-                self.coordinator.on_voted(peer, message)
+            case Promise():
+                self.coordinator.on_promise(peer, message)
                 return []
             case Prepare() if self._holds_state and not self._leaving:
-                return self._voice(self.participant.on_prepare(peer, message), now)
+                return self._voice(peer, self.participant.on_prepare(peer, message), now)
             case Plan() if self._holds_state and not self._leaving:
-                return self._voice(self.participant.on_plan(peer, message, self._state_root), now)
+                return self._voice(peer, self.participant.on_plan(peer, message, self._state_root), now)
             case Prepare() | Plan():
                 return []
         raise BadMessage(f"{message.KIND} is not part of a round")
 
-    def _voice(self, effects: list[Effect], now: float) -> list[Effect]:
-        """Put our status after what goes with it, so that a coordinator reads the record of a vote before the vote."""
-        return [*effects, *self._heartbeat(now)]
+    def _note_deaths(self, now: float) -> list[Effect]:
+        """Who died since the last tick, and how we know."""
+        living = {peer for peer in self.board.statuses if peer != self.me and self.board.alive(peer, now)}
+        dead, self._living = self._living - living, living
+        return [
+            Note("dead", {"round": self.board.round, "peer": peer, "reason": self.board.liveness.why_dead(peer, now)})
+            for peer in sorted(dead)
+        ]
+
+    def _voice(self, peer: str, effects: list[Effect], now: float) -> list[Effect]:
+        """Let whoever asked have our status at once, behind what goes with it."""
+        status = self._post(now)
+        if peer == self.me:
+            return effects
+        if self.board.coordinator(now) == peer:
+            self._told = (peer, self._said())
+        return [*effects, Send(peer, status)]
 
     def _on_commit(self, signed: SignedRecord, now: float) -> list[Effect]:
         record, head = signed.record, self.board.head
@@ -164,7 +202,7 @@ class RoundCore:
             self._holds_state = False
             return effects
         self._state_root = b""
-        self._new_round(Head(record.fingerprint, record), now)
+        self._new_round(Head(record.fingerprint, record), now, first=True)
         return effects
 
     def _check_signatures(self, signed: SignedRecord) -> None:
@@ -185,9 +223,11 @@ class RoundCore:
         return [*self.participant.stop(), Behind(reason)]
 
     def _look_ahead(self, now: float) -> list[Effect]:
-        """Ask for the next record when somebody alive has it; fall behind when their lineage is another."""
+        """Ask for the next record when somebody alive has it; fall behind when lineage or state is not ours."""
         if not self._holds_state or self._leaving:
             return []
+        if self._differs(now):
+            return self._fall_behind("our state is not what most members hold")
         head = self.board.head
         ahead = [
             peer
@@ -207,6 +247,24 @@ class RoundCore:
             return self._fall_behind("the swarm is rounds ahead, or on a heavier lineage")
         return [Send(best, GetRecords(start=head.height + 1, limit=1))]
 
+    def _differs(self, now: float) -> bool:
+        """Whether most of those who hold the state of our head hold other bytes than we do."""
+        head = self.board.head.hash
+        roots = Counter(
+            status.state_root
+            for peer, status in self.board.statuses.items()
+            if status.head == head and status.state_root and self.board.alive(peer, now)
+        )
+        if not self._state_root or len(roots) < 2:
+            return False
+        most, count = roots.most_common(1)[0]
+        return most != self._state_root and 2 * count > roots.total()
+
+    def has_our_state(self, status: Status) -> bool:
+        """Whether its sender holds what a node that fell behind wants: a state further than ours, or our head's."""
+        same = self.board.head.record is not None and status.head == self.board.head.hash
+        return bool(status.state_root) and (same or self.is_ahead(status))
+
     def is_ahead(self, status: Status) -> bool:
         """Whether its sender is further than we are: more tokens committed, then more rounds, then the smaller hash.
 
@@ -220,41 +278,43 @@ class RoundCore:
         """Peers that have long been gone take up no more room; returns them. They may come back as new ones."""
         gone = self.board.liveness.gone(FORGET_SECONDS, now)
         for peer in gone:
-            self.board.liveness.forget(peer)
-            self.board.statuses.pop(peer, None)
+            self.board.forget(peer)
         return gone
 
     # --- after every input ---
 
     def _settle(self, effects: list[Effect], now: float) -> list[Effect]:
         """Let the coordinator do what is due and tell the others what changed, until nothing moves any more."""
-        queue, result = list(effects), list[Effect]()
-        for _ in range(100):
-            for effect in queue:
-                if isinstance(effect, Send) and effect.to == self.me:
-                    result += self._dispatch(self.me, effect.message, now)
-                else:
-                    result.append(effect)
-            queue = self._heartbeat(now) + self._look_ahead(now) or self._drive(now)
+        queue, result = deque(effects), list[Effect]()
+        for _ in range(10_000):
             if not queue:
-                return result
+                queue.extend(self._speak(now) or self._drive(now))
+                if not queue:
+                    return result
+            effect = queue.popleft()
+            if isinstance(effect, Send) and effect.to == self.me:
+                queue.extendleft(reversed(self._dispatch(self.me, effect.message, now)))
+            else:
+                result.append(effect)
         raise AssertionError("the round core does not come to rest")
 
     def _drive(self, now: float) -> list[Effect]:
-        if not self._holds_state or self._leaving:
+        self._driving = self._holds_state and not self._leaving and self.board.coordinator(now) == self.me
+        if not self._driving:
+            self.coordinator.give_up()
             return []
         vote, voted = self.participant.vote, self.participant.voted
         if vote is not None and voted is not None:
-            self.coordinator.reports[vote.record_hash] = voted
-        if self.board.coordinator(now) != self.me:
-            self.coordinator.ballot = self.coordinator.plan = None
-            return []
+            self.coordinator.records[vote.record_hash] = voted
         return self.coordinator.step(now)
+
+    # --- what we say ---
 
     def _post(self, now: float) -> Status:
         """Our status as of now, also put up on our own board."""
         self._sequence += 1
         part, head = self.participant, self.board.head
+        books = self._reduce() if part.reducing else None
         status = Status(
             sequence=self._sequence,
             height=head.height,
@@ -263,13 +323,13 @@ class RoundCore:
             state_root=self._state_root if self._holds_state else b"",
             phase=self._phase(),
             inner_step=self._inner_step,
-            reduced=self._reduced,
+            reduced=books.values_held if books else 0,
             promised=part.promised,
             ready=part.ready,
             vote=part.vote,
-            hears=self.board.liveness.hears(now),
+            hears=self._hears,
             silent=self.board.liveness.silent(now),
-            waiting_on=self._waiting_on,
+            waiting_on=books.waiting_on() if books else (),
         )
         self.board.post(self.me, status, now)
         return status
@@ -286,11 +346,36 @@ class RoundCore:
             return "voted"
         return "training" if part.ready is None else "ready"
 
-    def _heartbeat(self, now: float) -> list[Effect]:
-        part = self.participant
-        hears = self.board.liveness.hears(now)
-        said = (self.board.head.hash, self._state_root, self._phase(), part.promised, part.ready, part.vote, hears)
-        if said == self._sent and now - self._sent_at < HEARTBEAT_SECONDS:
+    def _said(self) -> tuple[object, ...]:
+        part, head = self.participant, self.board.head
+        return head.hash, self._state_root, self._phase(), part.promised, part.ready, part.vote
+
+    def _speak(self, now: float) -> list[Effect]:
+        """Our status: to everybody with the heartbeat, or when they should know at once; else, when it says anything
+        new, to the coordinator, and to newcomers when the state has moved that they are fetching."""
+        said = self._said()
+        if now - self._sent_at >= HEARTBEAT_SECONDS or self._urgent(said):
+            self._sent, self._sent_at, self._sent_hears = said, now, self._hears
+            self._told = (self.board.coordinator(now), said)
+            return [Send(None, self._post(now))]
+        if said != self._told[1]:
+            self._post(now)  # it may change who is the coordinator
+        told = (self.board.coordinator(now), said)
+        if told == self._told:
             return []
-        self._sent, self._sent_at = said, now
-        return [Send(None, self._post(now))]
+        moved, self._told = told[1][:2] != self._told[1][:2], told
+        audience = {told[0]} if told[0] not in (None, self.me) else set()
+        if moved:
+            audience |= {peer for peer, status in self.board.statuses.items() if status.phase == "syncing"}
+        return [Send(peer, self.board.statuses[self.me]) for peer in sorted(filter(None, audience))]
+
+    def _urgent(self, said: tuple[object, ...]) -> bool:
+        """Before the first view exists, nobody knows whom to tell; of who comes, goes or is missed all must know."""
+        if said != self._sent and (self.board.head.record is None or _special(said[2]) != _special(self._sent[2])):
+            return True
+        return self._hears != self._sent_hears and not set(self._sent_hears) <= set(self._hears)
+
+
+def _special(phase: object) -> object:
+    """Phases that change what others do are told from each other, the ordinary course of a round is not."""
+    return phase if phase in ("syncing", "leaving") else ""

@@ -1,7 +1,7 @@
 """One attempt at a reduce: moves the bytes that the butterfly's books (p2p/protocol/butterfly.py) speak of.
 
-Tasks: one that quantises our codes, one that reduces pieces of our span, a few senders for each other member, one that
-digests each finished span. Receiving is done by the carrier, straight into the buffers handed out here. All numeric
+Tasks: one that quantises our codes, one that reduces the pieces we own, a few senders for each other member, one that
+digests each finished segment. Receiving is done by the carrier, straight into the buffers handed out here. All numeric
 work is done in the pool, in batches of pieces; the event loop only keeps the books.
 """
 
@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,9 +19,9 @@ from blake3 import blake3
 
 from ops.codec import BadCodes, Encoded
 from p2p.protocol.butterfly import Butterfly
+from p2p.protocol.carry import Carried
 from p2p.protocol.messages import Go, Mean, Message, Part
 from p2p.protocol.model import BadMessage
-from p2p.protocol.pieces import Piece
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.recycler import Recycler
 
@@ -30,6 +31,10 @@ ENCODE_BATCH_VALUES = 2 * 1024 * 1024
 """Values quantised by one job in the pool."""
 REDUCE_BATCH_PIECES = 4
 """Pieces reduced by one job in the pool, at most."""
+
+
+Parts = dict[tuple[str, int], Encoded]
+"""(contributor, piece of ours) -> its codes."""
 
 
 class Carrier(Protocol):
@@ -42,22 +47,47 @@ class Carrier(Protocol):
         """Send a message with payload, waiting for room. Raises ConnectionError when the link is lost."""
 
 
-def span_digest(mean: Encoded) -> bytes:
-    """BLAKE3 of a span's scales, then its codes: 32 bytes."""
+def segment_digest(mean: Encoded) -> bytes:
+    """BLAKE3 of a segment's scales, then its codes: 32 bytes."""
     hasher = blake3()
     for buffer in mean.buffers():
         hasher.update(buffer)
     return hasher.digest()
 
 
-def _write_means(inputs: list[list[Encoded]], outputs: list[Encoded], weights: Sequence[float]) -> None:
+Job = tuple[list[Encoded], Sequence[float], Encoded]
+"""(parts of a piece, their weights, where its mean goes)"""
+
+
+def _write_means(jobs: Sequence[Job]) -> None:
     """In the pool: the mean of each piece."""
-    for parts, out in zip(inputs, outputs, strict=True):
+    for parts, weights, out in jobs:
         if len(parts) > 1:
             out.codec.mean(parts, weights, out)
         else:  # the mean of one is that one, not what quantising it again makes of it
-            np.copyto(out.scales_B, parts[0].scales_B)
-            np.copyto(out.codes, parts[0].codes)
+            copy_encoded(parts[0], out)
+
+
+def copy_encoded(source: Encoded, target: Encoded) -> None:
+    np.copyto(target.scales_B, source.scales_B)
+    np.copyto(target.codes, source.codes)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Remains:
+    """What an attempt that ended leaves behind: its books, and the memory that they speak of."""
+
+    core: Butterfly
+    mean: Encoded
+    parts: Parts
+
+    def carry(self, carried: Carried, mean: Encoded) -> None:
+        """In the pool: copy the means that are of further use. The old memory is not used again: a late frame or a
+        kernel of the ended attempt may still write to it."""
+        grid = self.core.grid
+        for piece in carried.means:
+            bounds = grid.start(piece), grid.start(piece + 1)
+            copy_encoded(self.mean.slice(*bounds), mean.slice(*bounds))
 
 
 class Attempt:
@@ -67,13 +97,14 @@ class Attempt:
         self,
         core: Butterfly,
         mean: Encoded,
+        parts: Parts,
         contribution: Contribution | None,
         carrier: Carrier,
         pool: Executor,
         recycler: Recycler,
         senders: int,
     ) -> None:
-        """`mean`: fresh memory, because a frame of the last attempt may still be arriving in that one's."""
+        """`mean` and `parts` hold what `core` says it was carried over from an earlier attempt."""
         self.core = core
         self.ballot = core.ballot
         self.stopped = False
@@ -85,13 +116,13 @@ class Attempt:
         self._recycler = recycler
         self._loop = asyncio.get_running_loop()
         self._arriving: dict[tuple[str, str, int], Encoded] = {}
-        self._parts: dict[tuple[str, int], Encoded] = {}
+        self._parts: Parts = dict(parts)
         self._free: list[Encoded] = []
         self._digests: dict[int, bytes] = {}
         self.done: asyncio.Future[tuple[bytes, ...]] = self._loop.create_future()
-        """The digests of all spans, in rank order."""
+        """The digests of all segments."""
         self._ready = asyncio.Event()
-        self._wake = {peer: asyncio.Event() for rank, peer in enumerate(core.members) if rank != core.rank}
+        self._wake = {peer: asyncio.Event() for peer in core.voters if peer != core.members[core.rank]}
         self._kernels: set[asyncio.Task[None]] = set()
         self._senders: set[asyncio.Task[None]] = set()
         self._spawn(self._kernels, self._quantise())
@@ -123,11 +154,9 @@ class Attempt:
         pieces = self.core.to_encode()
         while pieces:
             assert self._contribution is not None
-            size = 1
-            while size < len(pieces) and size * (pieces[0].stop - pieces[0].start) < ENCODE_BATCH_VALUES:
-                size += 1
+            size = max(1, ENCODE_BATCH_VALUES // self.core.grid.piece)
             batch, pieces = pieces[:size], pieces[size:]
-            await self._contribution.ensure((piece.start, piece.stop) for piece in batch)
+            await self._contribution.ensure(self._bounds(piece) for piece in batch)
             for piece in batch:
                 self.core.encoded(piece)
             self._ready.set()
@@ -140,9 +169,8 @@ class Attempt:
                 self._ready.clear()
                 await self._ready.wait()
                 continue
-            inputs = [[self._part_of(rank, piece) for rank in self.core.contributors] for piece in pieces]
-            outputs = [self._mean.slice(piece.start, piece.stop) for piece in pieces]
-            await self._loop.run_in_executor(self._pool, _write_means, inputs, outputs, self.core.weights)
+            jobs = [self._job(piece) for piece in pieces]
+            await self._loop.run_in_executor(self._pool, _write_means, jobs)
             for piece in pieces:
                 self._release(piece)
                 self.core.reduced(piece)
@@ -150,22 +178,30 @@ class Attempt:
             self._wake_senders()
             self._digest_finished()
 
-    def _part_of(self, rank: int, piece: Piece) -> Encoded:
+    def _job(self, piece: int) -> Job:
+        stretch = self.core.routes.of(piece)
+        parts = [self._part_of(rank, piece) for rank in stretch.contributors]
+        return parts, stretch.weights, self._mean.slice(*self._bounds(piece))
+
+    def _bounds(self, piece: int) -> tuple[int, int]:
+        return self.core.grid.start(piece), self.core.grid.start(piece + 1)
+
+    def _part_of(self, rank: int, piece: int) -> Encoded:
         if rank != self.core.rank:
-            return self._parts[self.core.members[rank], piece.index]
+            return self._parts[self.core.members[rank], piece]
         assert self._contribution is not None
-        return self._contribution.codes.slice(piece.start, piece.stop)
+        return self._contribution.codes.slice(*self._bounds(piece))
 
     def _digest_finished(self) -> None:
-        for rank in self.core.finished_spans():
-            self._spawn(self._kernels, self._digest(rank))
+        for index in self.core.finished():
+            self._spawn(self._kernels, self._digest(index))
 
-    async def _digest(self, rank: int) -> None:
-        cut = self.core.cuts[rank]
-        span = self._mean.slice(cut.start, cut.stop)
-        self._digests[rank] = await self._loop.run_in_executor(self._pool, span_digest, span)
-        if len(self._digests) == len(self.core.cuts) and not self.done.done():
-            self.done.set_result(tuple(self._digests[rank] for rank in range(len(self.core.cuts))))
+    async def _digest(self, index: int) -> None:
+        stretches, grid = self.core.routes.stretches, self.core.grid
+        segment = self._mean.slice(grid.start(stretches[index].first), grid.start(stretches[index].stop))
+        self._digests[index] = await self._loop.run_in_executor(self._pool, segment_digest, segment)
+        if len(self._digests) == len(stretches) and not self.done.done():
+            self.done.set_result(tuple(self._digests[index] for index in range(len(stretches))))
 
     # --- sending -------------------------------------------------------------------------------------------------
 
@@ -211,14 +247,14 @@ class Attempt:
         piece = self.core.expect(peer, message)
         if piece is None:
             return None
-        space = self._mean.slice(piece.start, piece.stop) if isinstance(message, Mean) else self._space_for(piece)
+        space = self._mean.slice(*self._bounds(piece)) if isinstance(message, Mean) else self._space_for(piece)
         if size != space.nbytes:
             raise BadMessage(f"{message.KIND} of {size} bytes where {space.nbytes} belong")
-        self._arriving[peer, message.KIND, piece.start] = space
+        self._arriving[peer, message.KIND, message.start] = space
         return space.buffers()
 
-    def _space_for(self, piece: Piece) -> Encoded:
-        count = piece.stop - piece.start
+    def _space_for(self, piece: int) -> Encoded:
+        count = self.core.grid.size(piece)
         fits = self._free and self._free[-1].count == count
         return self._free.pop() if fits else self._recycler.allocate(self._codec, count)
 
@@ -234,16 +270,16 @@ class Attempt:
         piece = self.core.arrived(peer, message)
         assert piece is not None
         if isinstance(message, Part):
-            self._parts[peer, piece.index] = space
+            self._parts[peer, piece] = space
             self._ready.set()
         else:
             self._digest_finished()
 
-    def _release(self, piece: Piece) -> None:
+    def _release(self, piece: int) -> None:
         """The parts of a reduced piece make room for later ones, while those of full size are wanted."""
-        keep = piece.stop - piece.start == self.core.cuts[self.core.rank].size
-        for rank in self.core.contributors:
-            space = self._parts.pop((self.core.members[rank], piece.index), None)
+        keep = self.core.grid.size(piece) == self.core.grid.piece
+        for rank in self.core.routes.of(piece).contributors:
+            space = self._parts.pop((self.core.members[rank], piece), None)
             if space is not None and keep:
                 self._free.append(space)
 
@@ -258,6 +294,10 @@ class Attempt:
         for key in [key for key in self._arriving if key[0] == peer]:
             del self._arriving[key]
         self.core.on_link_down(peer)
+
+    def remains(self) -> Remains:
+        """What a further attempt can use. Take it before `stop`."""
+        return Remains(self.core, self._mean, dict(self._parts))
 
     def stop(self) -> None:
         """Take no further part, and let go of all memory. Frames that are half sent are finished."""

@@ -6,6 +6,7 @@ leaves the rest to `Attempt`. Wire `open_payload`, `on_payload`, `on_go`, `on_li
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -13,14 +14,14 @@ from dataclasses import dataclass
 
 from ops.codec import Codec, Encoded
 from p2p.protocol.butterfly import Butterfly
-from p2p.protocol.messages import Ballot, Go, Mean, Part, Record
+from p2p.protocol.carry import NOTHING
+from p2p.protocol.messages import Ballot, Go, Mean, Part, Plan
 from p2p.protocol.model import BadMessage
-from p2p.protocol.pieces import PIECE_SIZE, PieceSize
-from p2p.reduce.attempt import Attempt, Carrier, span_digest
+from p2p.reduce.attempt import Attempt, Carrier, Remains, segment_digest
 from p2p.reduce.contribution import Contribution, Source
 from p2p.reduce.recycler import Recycler
 
-__all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "span_digest"]
+__all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "segment_digest"]
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class ReduceResult:
     mean: Encoded
     """Its memory is used again when the last reference to it, or to a view of it, is gone."""
     digests: tuple[bytes, ...]
-    """BLAKE3 of each span's bytes in `mean`, in rank order."""
+    """BLAKE3 of each segment's bytes in `mean`."""
 
 
 class Reducer:
@@ -53,9 +54,8 @@ class Reducer:
         *,
         window_bytes: int = WINDOW_BYTES,
         senders: int = SENDERS,
-        piece_size: PieceSize = PIECE_SIZE,
     ) -> None:
-        """`count`: values in the vector. `pool`: runs the kernels, 2 threads or more. `piece_size`: equal for all."""
+        """`count`: values in the vector. `pool`: runs the kernels, 2 threads or more."""
         self._codec = codec
         self._count = count
         self._me = me
@@ -63,12 +63,13 @@ class Reducer:
         self._pool = pool
         self._window = int(window_bytes * 8 / codec.bits_per_value)
         self._senders = senders
-        self._piece_size = piece_size
         self._recycler = Recycler(int(2 * count * codec.bits_per_value / 8) + window_bytes)
         self._newest: Ballot | None = None
         self._round: int | None = None
         self._contribution: Contribution | None = None
         self._attempt: Attempt | None = None
+        self._remains: Remains | None = None
+        """What the last attempt of this round left for the next one."""
         self._ended: list[Attempt] = []
         """Earlier attempts that still had frames or kernels under way when the next began."""
         self._early: dict[str, Go] = {}
@@ -79,47 +80,54 @@ class Reducer:
         The vector behind `source` must stay as it is until the next `begin_round` or `close`.
         """
         self._stop_attempt()
+        self._remains = None
         self._round = round
         self._contribution = None
         if source is not None:
             codes = self._recycler.allocate(self._codec, self._count)
             self._contribution = Contribution(codes, source, self._pool)
 
-    async def reduce(self, draft: Record) -> ReduceResult:
+    async def reduce(self, plan: Plan) -> ReduceResult:
         """One attempt at the round: returns when we hold the whole mean, however long that takes.
 
-        Cancel it when a member died, and call it again with a higher ballot. After it has returned, the others are
-        still served until the next attempt or round. Raises BadMessage for a draft that does not fit, and what the
-        source raised.
+        Cancel it when a member died, and call it again with a higher ballot: what is held by then is kept. After it has
+        returned, the others are still served until the next attempt or round. Raises BadMessage for a plan that does
+        not fit, and what the source raised.
         """
-        self._check(draft)
+        self._check(plan)
         self._stop_attempt()
-        self._newest = draft.ballot
-        core = Butterfly(draft, self._me, self._count, self._codec.block, self._window, self._piece_size)
         mean = self._recycler.allocate(self._codec, self._count)
-        attempt = Attempt(core, mean, self._contribution, self._carrier, self._pool, self._recycler, self._senders)
-        self._attempt = attempt
+        remains, carried = self._remains, NOTHING
+        if remains is not None and (carried := remains.core.carried_to(plan)).means:
+            await asyncio.get_running_loop().run_in_executor(self._pool, remains.carry, carried, mean)
+        # until here a Go for this ballot counts as early, and waits for `_replay`
+        core = Butterfly(plan, self._me, self._count, self._window, carried)
+        parts = {key: remains.parts[key] for key in carried.parts} if remains is not None else {}
+        attempt = Attempt(
+            core, mean, parts, self._contribution, self._carrier, self._pool, self._recycler, self._senders
+        )
+        self._newest, self._attempt, self._remains = plan.ballot, attempt, None
         self._replay(attempt)
         try:
             return ReduceResult(mean, await attempt.done)
         # above all a cancellation: the round goes on without this attempt
         except BaseException:
-            attempt.stop()
+            if self._attempt is attempt:
+                self._stop_attempt()
             raise
 
-    def _check(self, draft: Record) -> None:
-        spans, count = draft.spans, self._count
-        if draft.ballot.round != self._round or (self._newest is not None and draft.ballot <= self._newest):
-            raise BadMessage(f"draft of ballot {draft.ballot.key()} in round {self._round} after {self._newest}")
-        if draft.codec != self._codec.name or len(set(draft.members)) != len(draft.members) or not draft.steps:
-            raise BadMessage("draft with another codec, a member twice or no weight")
+    def _check(self, plan: Plan) -> None:
+        """That the numbers fit what we are. Whether the plan is right is the protocol's matter, and was seen to."""
+        draft = plan.draft
+        if plan.ballot.round != self._round or (self._newest is not None and plan.ballot <= self._newest):
+            raise BadMessage(f"plan of ballot {plan.ballot.key()} in round {self._round} after {self._newest}")
+        if draft.codec != self._codec.name or not draft.steps or draft.piece % self._codec.block:
+            raise BadMessage("plan with another codec, no weight or pieces that are not whole blocks")
+        if not draft.segments or draft.segments[-1].stop != self._count or len(plan.routes) != len(draft.segments):
+            raise BadMessage("plan with segments that do not tile the vector")
         mine = [seat for seat in draft.seats if seat.peer == self._me]
         if not mine or (mine[0].tokens and self._contribution is None):
-            raise BadMessage("draft that does not seat us, or with a weight that we did not report")
-        if len(spans) != len(draft.seats) + 1 or spans[0] != 0 or spans[-1] != count or list(spans) != sorted(spans):
-            raise BadMessage("draft with spans that do not tile the vector")
-        if any(bound % self._codec.block for bound in spans if bound != count):
-            raise BadMessage("draft with spans that are not cut at blocks")
+            raise BadMessage("plan that does not seat us, or with a weight that we did not report")
 
     def _replay(self, attempt: Attempt) -> None:
         """Permissions that came before our plan did."""
@@ -135,21 +143,19 @@ class Reducer:
 
     def _stop_attempt(self) -> None:
         if self._attempt is not None:
+            if not self._attempt.stopped:
+                self._remains = self._attempt.remains()
             self._attempt.stop()
             self._ended = [attempt for attempt in (*self._ended, self._attempt) if attempt.busy]
             self._attempt = None
 
     # --- progress --------------------------------------------------------------------------------------------------
 
-    def waiting_on(self) -> tuple[str, ...]:
-        """Members whose bytes we miss now; empty when no attempt is running."""
-        attempt = self._running()
-        return attempt.core.waiting_on() if attempt else ()
-
-    @property
-    def values_held(self) -> int:
-        """Values whose mean we hold in the newest attempt."""
-        return self._attempt.core.values_held if self._attempt else 0
+    def progress(self) -> Butterfly | None:
+        """The books of the newest attempt of this round, also after it was stopped."""
+        if self._attempt is not None:
+            return self._attempt.core
+        return self._remains.core if self._remains is not None else None
 
     # --- from the mesh -------------------------------------------------------------------------------------------
 

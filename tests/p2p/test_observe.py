@@ -11,7 +11,7 @@ from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.identity import Identity
 from p2p.observe import NoAnswer, observe
-from p2p.protocol.messages import Ballot, Commit, Ledger, Message, Record, Seat, SignedRecord, Status
+from p2p.protocol.messages import Ballot, Commit, Ledger, Message, Record, Seat, Segment, SignedRecord, Status
 
 RUN = RunIdentity(b"f" * 32, {"name": "demo", "model": "demo"})
 
@@ -43,8 +43,8 @@ def commit(peer: str) -> Commit:
         ballot=Ballot(round=3, attempt=0, rank=0),
         seats=(Seat(peer=peer, tokens=5, used=()),),
         codec="int8",
-        spans=(0, 10),
-        digests=(b"d" * 32,),
+        piece=10,
+        segments=(Segment(stop=10, contributors=b"\1", digest=b"d" * 32),),
         state_root=b"",
         tokens_total=100,
         ledger=Ledger(cursor=0, free=(), assigned=()),

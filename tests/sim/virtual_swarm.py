@@ -9,14 +9,27 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from p2p.protocol import ledger
+from p2p.protocol import bitmap, ledger
+from p2p.protocol.butterfly import Butterfly
+from p2p.protocol.carry import NOTHING
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
-from p2p.protocol.messages import Message, Record, decode, encode
+from p2p.protocol.messages import GetRecords, Go, Message, Part, Plan, Record, Records, SignedRecord, decode, encode
+from p2p.protocol.messages import Mean as MeanMessage
+from p2p.protocol.pieces import PieceSize
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.round import RoundCore
 
-RULES = Rules(fingerprint=b"f" * 32, count=10_000, codec="int8", block=1024, quota=8, min_peers=1)
+RULES = Rules(
+    fingerprint=b"f" * 32,
+    count=12_000,
+    codec="int8",
+    block=16,
+    quota=8,
+    min_peers=1,
+    pieces=PieceSize(smallest=16, largest=10_000, per_span=4),
+)
+WINDOW = 3000
 GENESIS_ROOT = hashlib.sha256(b"genesis").digest()
 
 
@@ -32,10 +45,8 @@ def verify(peer: str, digest: bytes, signature: bytes) -> bool:
     return sign(peer, digest) == signature
 
 
-def reduced_digests(draft: Record) -> tuple[bytes, ...]:
-    """What any reduce of these seats gives: depends on contributors and spans, not on the attempt."""
-    text = repr((draft.round, draft.seats, draft.spans)).encode()
-    return tuple(hashlib.sha256(text + bytes([rank])).digest() for rank in range(len(draft.seats)))
+Mean = tuple[tuple[str, int], ...]
+"""What went into the mean of a piece: (contributor, weight), in the order of adding."""
 
 
 def next_root(root: bytes, record: Record) -> bytes:
@@ -50,8 +61,11 @@ class Node:
     frozen: bool = False
     root: bytes = GENESIS_ROOT
     history: list[Record] = field(default_factory=list)
-    draft: Record | None = None
-    got: set[tuple[str, tuple[int, int, int]]] = field(default_factory=set)
+    signed: list[SignedRecord] = field(default_factory=list)
+    books: Butterfly | None = None
+    means: dict[int, Mean] = field(default_factory=dict)
+    early: list[tuple[str, Go]] = field(default_factory=list)
+    pieces_sent: int = 0
     epoch: int = 0
     leaving: bool = False
     notes: list[Note] = field(default_factory=list)
@@ -83,7 +97,8 @@ class VirtualSwarm:
 
     def add(self, founding: bool = True) -> Node:
         peer = peer_name(len(self.nodes))
-        core = RoundCore(peer, self.rules, lambda digest: sign(peer, digest), verify, self.now)
+        node: Node
+        core = RoundCore(peer, self.rules, lambda digest: sign(peer, digest), verify, lambda: node.books, self.now)
         node = Node(len(self.nodes), core)
         others = [other for other in self.nodes if other.running]
         self.nodes.append(node)
@@ -176,16 +191,15 @@ class VirtualSwarm:
                 for other in self.nodes:
                     if other is not node and to in (None, other.peer):
                         self._send(node, other, message)
-            case StartReduce(draft):
-                node.draft = draft
-                for peer in draft.members:
-                    other = next(other for other in self.nodes if other.peer == peer)
-                    self._deliver(node, other, lambda other=other: self._data(other, node.peer, draft))
+            case StartReduce(plan):
+                self._start_reduce(node, plan)
             case CancelReduce():
-                node.draft = None
+                pass
             case Apply(signed):
-                node.draft = None
                 node.history.append(signed.record)
+                node.signed.append(signed)
+                self._check_means(node, signed.record)
+                node.books = None
                 node.root = next_root(node.root, signed.record)
                 self._later(node, 0.02, lambda: self._applied(node))
             case Behind():
@@ -204,8 +218,14 @@ class VirtualSwarm:
         self._deliver(
             sender,
             receiver,
-            lambda: self._do(receiver, lambda: receiver.core.on_message(sender.peer, decode(wire), self.now)),
+            lambda: self._do(receiver, lambda: self._on_message(receiver, sender, decode(wire))),
         )
+
+    def _on_message(self, node: Node, sender: Node, message: Message) -> list[Effect]:
+        if not isinstance(message, GetRecords):
+            return node.core.on_message(sender.peer, message, self.now)
+        records = tuple(node.signed[message.start : message.start + message.limit])
+        return [Send(sender.peer, Records(start=message.start, records=records))]
 
     def _deliver(self, sender: Node, receiver: Node, action: Callable[[], None]) -> None:
         """In order on each link, after a random latency; what a sender sent before it died still arrives."""
@@ -216,17 +236,79 @@ class VirtualSwarm:
         self._arrival[pair] = when
         self.at(when - self.now, action)
 
-    def _data(self, node: Node, sender: str, draft: Record) -> None:
-        node.got.add((sender, draft.ballot.key()))
-        self._try_finish(node)
-        self.at(0.0, lambda: self._try_finish(node))
+    # --- the reduce ---
 
-    def _try_finish(self, node: Node) -> None:
-        draft = node.draft
-        if draft is None or any((peer, draft.ballot.key()) not in node.got for peer in draft.members):
+    def _start_reduce(self, node: Node, plan: Plan) -> None:
+        carried = node.books.carried_to(plan) if node.books is not None else NOTHING
+        node.means = {piece: node.means[piece] for piece in carried.means}
+        node.books = Butterfly(plan, node.peer, self.rules.count, WINDOW, carried)
+        for piece in node.books.to_encode():
+            node.books.encoded(piece)
+        early, node.early = node.early, []
+        for sender, go in early:
+            self._on_go(node, sender, go)
+        self._pump(node)
+
+    def _on_go(self, node: Node, sender: str, go: Go) -> None:
+        if node.books is None or node.books.ballot < go.ballot:
+            node.early.append((sender, go))
+        elif node.books.ballot == go.ballot:
+            node.books.on_go(sender, go)
+            self._pump(node)
+
+    def _on_piece(self, node: Node, sender: str, message: Part | MeanMessage, mean: Mean | None) -> None:
+        books = node.books
+        if books is None or books.ballot != message.ballot or books.expect(sender, message) is None:
             return
-        node.draft = None
-        self._do(node, lambda: node.core.on_reduced(draft.ballot, reduced_digests(draft), self.now))
+        piece = books.arrived(sender, message)
+        if mean is not None and piece is not None:
+            node.means[piece] = mean
+        self._pump(node)
+
+    def _pump(self, node: Node) -> None:
+        """Reduce what is there, send what may be sent, and vote when it is all there."""
+        books = node.books
+        assert books is not None
+        while pieces := books.ready(100):
+            for piece in pieces:
+                books.reduced(piece)
+                stretch = books.routes.of(piece)
+                names = (books.members[rank] for rank in stretch.contributors)
+                node.means[piece] = tuple(zip(names, map(int, stretch.weights), strict=True))
+        for peer, go in books.gos():
+            self._to(node, peer, lambda other, go=go: self._on_go(other, node.peer, go))
+        for peer in books.voters:
+            while peer != node.peer and (message := books.message_for(peer)) is not None:
+                node.pieces_sent += 1
+                piece = books.grid.find(message.start, message.stop)
+                mean = node.means[piece] if isinstance(message, MeanMessage) else None
+                self._to(node, peer, lambda other, m=message, mean=mean: self._on_piece(other, node.peer, m, mean))
+        if books.complete and node.core.participant.reducing:
+            digests = tuple(
+                hashlib.sha256(repr([node.means[p] for p in range(s.first, s.stop)]).encode()).digest()
+                for s in books.routes.stretches
+            )
+            self._do(node, lambda: node.core.on_reduced(books.ballot, digests, self.now))
+
+    def _to(self, sender: Node, peer: str, action: Callable[[Node], None]) -> None:
+        other = next(other for other in self.nodes if other.peer == peer)
+
+        def arrive() -> None:
+            if other.running and not other.frozen:
+                action(other)
+
+        if sender.running:
+            self._deliver(sender, other, arrive)
+
+    def _check_means(self, node: Node, record: Record) -> None:
+        """The mean of every piece has exactly the weights that the record gives to its contributors."""
+        first = 0
+        for segment in record.segments:
+            stop = -(-segment.stop // record.piece)
+            seats = [record.seats[rank] for rank in bitmap.unpack(segment.contributors)]
+            for piece in range(first, stop):
+                assert node.means[piece] == tuple((seat.peer, seat.tokens) for seat in seats)
+            first = stop
 
     def _later(self, node: Node, delay: float, action: Callable[[], None]) -> None:
         """An action of the node's own, void if it has synced to something else meanwhile."""
@@ -250,17 +332,17 @@ class VirtualSwarm:
 
     def _sync(self, node: Node) -> None:
         """State transfer, as an oracle: after a while the node holds what the most advanced live member holds."""
-        node.draft = None
+        node.books = None
         self._later(node, 0.5, lambda: self._fetched(node))
 
     def _fetched(self, node: Node) -> None:
         others = (other for other in self.live() if other is not node and (other.peer, node.peer) not in self._cuts)
-        donors = [other for other in others if other.core._holds_state]
+        donors = [other for other in others if other.core.holds_state]
         if not donors:
             self._sync(node)
             return
         best = max(donors, key=lambda other: other.core.board.head.tokens_total)
-        node.history = list(best.history)
+        node.history, node.signed = list(best.history), list(best.signed)
         self._synced(node, best.core.board.head, best.root)
 
     # --- what must always hold ---

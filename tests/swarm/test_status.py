@@ -11,7 +11,7 @@ from rich.console import Console
 
 from p2p.channel.hello import Hello
 from p2p.observe import Observation
-from p2p.protocol.messages import Assignment, Ballot, Ledger, Record, Seat, SignedRecord, Status
+from p2p.protocol.messages import Assignment, Ballot, Ledger, Record, Seat, Segment, SignedRecord, Status
 from swarm import status as status_module
 from swarm.status import BadAddress, describe, parse_address, show_status, table
 
@@ -53,8 +53,11 @@ RECORD = Record(
     ballot=Ballot(round=3, attempt=0, rank=0),
     seats=(Seat(peer=PEER, tokens=5, used=()), Seat(peer=OTHER, tokens=0, used=())),
     codec="int8",
-    spans=(0, 5, 10),
-    digests=(b"d" * 32, b"e" * 32),
+    piece=5,
+    segments=(
+        Segment(stop=5, contributors=b"\3", digest=b"d" * 32),
+        Segment(stop=10, contributors=b"\3", digest=b"e" * 32),
+    ),
     state_root=b"",
     tokens_total=12_345,
     ledger=Ledger(cursor=0, free=(), assigned=(Assignment(peer=PEER, ranges=()),)),

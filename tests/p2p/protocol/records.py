@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from blake3 import blake3
 
+from p2p.protocol import bitmap
 from p2p.protocol.chain import SIGNATURE_DOMAIN, Tip, record_hash
-from p2p.protocol.messages import Assignment, Ballot, Ledger, Record, Seat, SignedRecord
+from p2p.protocol.messages import Assignment, Ballot, Ledger, Record, Seat, Segment, SignedRecord
 
 FINGERPRINT = bytes(range(32))
 
@@ -26,7 +27,10 @@ def verify(peer_id: str, domain: bytes, data: bytes, signature: bytes) -> bool:
 def next_record(tip: Tip, members: int = 3, tokens: int = 100, count: int = 4096, root: bytes = b"") -> Record:
     """A record that may follow `tip`; without weight when `tokens` is 0."""
     seats = tuple(Seat(peer=peer(i), tokens=tokens, used=()) for i in range(members))
-    spans = tuple(count * i // members for i in range(members + 1)) if tokens else ()
+    everybody = bitmap.pack(range(members), members)
+    segments = tuple(
+        Segment(stop=count * (i + 1) // members, contributors=everybody, digest=bytes([i]) * 32) for i in range(members)
+    )
     round = tip.height + 1
     return Record(
         round=round,
@@ -35,8 +39,8 @@ def next_record(tip: Tip, members: int = 3, tokens: int = 100, count: int = 4096
         ballot=Ballot(round=round, attempt=0, rank=0),
         seats=seats,
         codec="int8",
-        spans=spans,
-        digests=tuple(bytes([i]) * 32 for i in range(members)) if tokens else (),
+        piece=count if tokens else 0,
+        segments=segments if tokens else (),
         state_root=root,
         tokens_total=tip.tokens_total + tokens * members,
         ledger=Ledger(cursor=0, free=(), assigned=tuple(Assignment(peer=s.peer, ranges=()) for s in seats)),

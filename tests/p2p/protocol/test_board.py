@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from p2p.protocol.board import FROZEN_SECONDS
 from p2p.protocol.messages import Ballot
 from tests.p2p.protocol.test_coordinator import HEAD, ROOT, A, B, C, Scene, ready
 
@@ -19,9 +20,42 @@ def test_here_are_the_live_who_hold_the_state_of_the_head() -> None:
     scene.post(B, phase="syncing")
     scene.post(C, head=b"o" * 32)
     assert scene.board.here(scene.now) == [A]
-    assert scene.board.expected(scene.now) == [A, B, C]
+    assert scene.board.expected(scene.now) == [A, C], "who fetches state is not waited for"
     scene.post(C, phase="leaving")
-    assert scene.board.expected(scene.now) == [A, B]
+    assert scene.board.expected(scene.now) == [A]
+
+
+def test_who_may_be_on_the_way_to_our_head_is_possible() -> None:
+    scene = Scene()
+    scene.post(B, head=b"o" * 32, height=-1)
+    assert scene.board.possible(scene.now) == [A, B, C], "its status may be old"
+    scene.post(B, head=b"o" * 32, height=0)
+    assert scene.board.possible(scene.now) == [A, C], "another lineage"
+    scene.post(C, head=b"o" * 32, height=1)
+    assert scene.board.possible(scene.now) == [A], "ahead of us"
+
+
+def test_a_coordinator_that_misses_a_live_member_yields_to_one_that_reaches_all() -> None:
+    scene = Scene()
+    scene.post(C, silent=((A, 4.0),))
+    assert scene.board.parted(A, (B, C), scene.now)
+    assert scene.board.parted(C, (A, B), scene.now)
+    assert not scene.board.parted(B, (A, C), scene.now)
+    assert scene.board.coordinator(scene.now) == B
+    scene.post(C, silent=(), phase="leaving")
+    assert scene.board.coordinator(scene.now) == A
+
+
+def test_training_that_stands_still_far_longer_than_ever_before_is_frozen() -> None:
+    scene = Scene()
+    for step in range(3):
+        scene.now += 2
+        scene.post(C, inner_step=step)
+    assert not scene.board.frozen(C, scene.now + FROZEN_SECONDS)
+    assert scene.board.frozen(C, scene.now + FROZEN_SECONDS + 1)
+    assert not scene.board.frozen(B, scene.now + 100), "it never moved: it may be slow"
+    scene.post(C, phase="ready")
+    assert not scene.board.frozen(C, scene.now + FROZEN_SECONDS + 1)
 
 
 def test_ready_are_those_with_the_state_that_most_hold() -> None:

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.protocol.butterfly import MIN_ROOM, Butterfly
-from p2p.protocol.messages import Ballot, Go, Mean, Part
+from p2p.protocol.messages import Ballot, Go, Mean, Part, Plan, Promise
 from p2p.protocol.model import BadMessage
-from p2p.protocol.pieces import Piece, PieceSize
-from tests.p2p.protocol.drafts import draft_of
-from tests.p2p.protocol.records import peer
+from p2p.protocol.plan import Head, Rules
+from p2p.protocol.repair import adopted, repaired
+from tests.p2p.protocol.drafts import plan_of
+from tests.p2p.protocol.records import FINGERPRINT, peer
 
 
 class Swarm:
@@ -24,7 +25,7 @@ class Swarm:
         self.cores = cores
         self.random = random.Random(seed)
         self.encoding = {name: deque(core.to_encode()) for name, core in cores.items()}
-        self.reducing: dict[str, list[Piece]] = {name: [] for name in cores}
+        self.reducing: dict[str, list[int]] = {name: [] for name in cores}
         self.wire: dict[tuple[str, str, str], deque[Go | Part | Mean]] = {}
         self.late = set(self.random.sample(sorted(cores), min(late, len(cores) - 1)))
         self.early: list[tuple[str, str, Go]] = []
@@ -44,7 +45,7 @@ class Swarm:
         for to, go in core.gos():
             self.wire.setdefault((name, to, "go"), deque()).append(go)
         self.reducing[name] += core.ready(self.random.randint(1, 3))
-        self.finished[name] += core.finished_spans()
+        self.finished[name] += core.finished()
 
     def step(self) -> bool:
         """One random event; False when none is left."""
@@ -91,8 +92,9 @@ class Swarm:
         pieces = self.reducing[name]
         piece = pieces.pop(self.random.randrange(len(pieces)))
         core = self.cores[name]
-        assert self.parts[(name, piece.start)] == {core.members[rank] for rank in core.contributors}
-        self.held[name] -= (piece.stop - piece.start) * (len(core.contributors) - (core.rank in core.contributors))
+        names = set(core.routes.names(piece))
+        assert self.parts[(name, piece)] == names
+        self.held[name] -= core.grid.size(piece) * len(names - {name})
         core.reduced(piece)
         self.after(name)
 
@@ -112,16 +114,17 @@ class Swarm:
             assert core.expect(a, message) is None
         assert core.arrived(a, message) == piece
         assert core.arrived(a, message) is None
-        self.got[b][(message.KIND + a, piece.start)] += 1
+        self.got[b][(message.KIND + a, piece)] += 1
         if isinstance(message, Part):
-            self.held[b] += piece.stop - piece.start
+            self.held[b] += core.grid.size(piece)
             self.most_held[b] = max(self.most_held[b], self.held[b])
             self.note_part(b, a, piece)
         self.after(b)
 
-    def note_part(self, owner: str, contributor: str, piece: Piece) -> None:
-        if self.cores[owner].rank == piece.owner:
-            self.parts.setdefault((owner, piece.start), set()).add(contributor)
+    def note_part(self, owner: str, contributor: str, piece: int) -> None:
+        core = self.cores[owner]
+        if core.rank == core.routes.of(piece).owner:
+            self.parts.setdefault((owner, piece), set()).add(contributor)
 
     def break_link(self, a: str, b: str) -> None:
         for one, other in ((a, b), (b, a)):
@@ -137,13 +140,9 @@ class Swarm:
 
 
 def swarm_of(weights: list[int], count: int, size: int, seed: int, window: int = 50, **options: int) -> Swarm:
-    block = 4
-    cuts = sorted(random.Random(seed).choices(range(0, count + 1, block), k=len(weights) - 1))
-    draft = draft_of(weights, count, block, spans=[0, *cuts, count])
-    limits = PieceSize(size, size, 1)
-    return Swarm(
-        {name: Butterfly(draft, name, count, block, window, limits) for name in draft.members}, seed, **options
-    )
+    cuts = sorted(random.Random(seed).choices(range(0, count + 1, size), k=len(weights) - 1))
+    plan = plan_of(weights, count, 1, spans=[0, *cuts, count], piece=size)
+    return Swarm({name: Butterfly(plan, name, count, window) for name in plan.draft.members}, seed, **options)
 
 
 anything = {
@@ -158,11 +157,10 @@ def check_all_hold_everything(swarm: Swarm) -> None:
     for name, core in swarm.cores.items():
         assert core.complete, core.waiting_on()
         assert core.waiting_on() == ()
-        assert core.values_held == core.cuts[-1].stop
-        assert sorted(swarm.finished[name]) == list(range(len(core.members)))
+        assert core.values_held == core.grid.count
+        assert sorted(swarm.finished[name]) == list(range(len(core.routes.stretches)))
         assert set(swarm.got[name].values()) <= {1}
-        others = len(core.contributors) - (core.rank in core.contributors)
-        assert swarm.most_held[name] <= max(50, MIN_ROOM * core.cuts[core.rank].size * others)
+        assert swarm.most_held[name] <= max(50, MIN_ROOM * core.grid.piece * (len(core.members) - 1))
 
 
 @given(**anything, late=st.integers(0, 5))
@@ -174,9 +172,9 @@ def test_any_schedule_brings_every_mean_to_every_member_once(
         pass
     check_all_hold_everything(swarm)
     assert set(swarm.sent.values()) <= {1}
-    core = swarm.cores[peer(0)]
     expected = sum(
-        len(cut) * (len(weights) - 1 + len(core.contributors) - (cut.owner in core.contributors)) for cut in core.cuts
+        len(stretch) * (len(weights) - 1 + len(stretch.contributors) - (stretch.owner in stretch.contributors))
+        for stretch in swarm.cores[peer(0)].routes.stretches
     )
     assert len(swarm.sent) == expected
 
@@ -239,8 +237,7 @@ BALLOT = Ballot(round=3, attempt=0, rank=0)
 
 
 def member(weights: list[int], me: int = 0, *, started: bool = True) -> Butterfly:
-    draft = draft_of(weights, 100 * len(weights), 4)
-    core = Butterfly(draft, peer(me), 100 * len(weights), 4, 40, PieceSize(20, 20, 1))
+    core = Butterfly(plan_of(weights, 100 * len(weights), 4, piece=20), peer(me), 100 * len(weights), 40)
     if started:
         list(core.gos())
     return core
@@ -255,13 +252,13 @@ def test_hostile_pieces_are_refused_with_the_reason() -> None:
 
     refused(peer(7), Part(ballot=BALLOT, start=0, stop=20), "no other member")
     refused(peer(0), Part(ballot=BALLOT, start=0, stop=20), "no other member")
-    refused(peer(2), Part(ballot=BALLOT, start=0, stop=20), "without weight")
-    refused(peer(1), Part(ballot=BALLOT, start=0, stop=40), "no piece of our span")
-    refused(peer(1), Part(ballot=BALLOT, start=4, stop=24), "no piece of our span")
-    refused(peer(1), Part(ballot=BALLOT, start=100, stop=120), "no piece of our span")
+    refused(peer(2), Part(ballot=BALLOT, start=0, stop=20), "does not contribute")
+    refused(peer(1), Part(ballot=BALLOT, start=0, stop=40), "no piece of ours")
+    refused(peer(1), Part(ballot=BALLOT, start=4, stop=24), "no piece of ours")
+    refused(peer(1), Part(ballot=BALLOT, start=100, stop=120), "no piece of ours")
     refused(peer(1), Part(ballot=BALLOT, start=80, stop=100), "without being asked")
-    refused(peer(1), Mean(ballot=BALLOT, start=0, stop=20), "no piece of the sender's span")
-    refused(peer(1), Mean(ballot=BALLOT, start=200, stop=220), "no piece of the sender's span")
+    refused(peer(1), Mean(ballot=BALLOT, start=0, stop=20), "no piece of its sender")
+    refused(peer(1), Mean(ballot=BALLOT, start=200, stop=220), "no piece of its sender")
     assert core.expect(peer(1), Part(ballot=BALLOT, start=0, stop=20)) is not None
     assert core.arrived(peer(1), Part(ballot=BALLOT, start=20, stop=40)) is None
 
@@ -274,19 +271,22 @@ def test_nothing_is_taken_before_we_asked() -> None:
         core.expect(peer(1), Mean(ballot=BALLOT, start=100, stop=120))
 
 
-@pytest.mark.parametrize(("room", "parts", "means"), [(6, 0, 0), (0, 6, 0), (0, 0, 6)])
-def test_a_go_for_more_than_there_is_is_refused(room: int, parts: int, means: int) -> None:
+def test_a_go_for_more_than_there_is_is_refused() -> None:
     with pytest.raises(BadMessage, match="more pieces"):
-        member([1, 1]).on_go(peer(1), Go(ballot=BALLOT, room=room, parts=parts, means=means))
+        member([1, 1]).on_go(peer(1), Go(ballot=BALLOT, room=6, parts=b"", means=b""))
+    with pytest.raises(BadMessage, match="do not exist"):
+        member([1, 1]).on_go(peer(1), Go(ballot=BALLOT, room=0, parts=b"\x20", means=b""))
+    with pytest.raises(BadMessage, match="do not exist"):
+        member([1, 1]).on_go(peer(1), Go(ballot=BALLOT, room=0, parts=b"", means=b"\0\0"))
     with pytest.raises(BadMessage, match="no other member"):
-        member([1, 1]).on_go(peer(2), Go(ballot=BALLOT, room=0, parts=0, means=0))
+        member([1, 1]).on_go(peer(2), Go(ballot=BALLOT, room=0, parts=b"", means=b""))
 
 
 def test_a_repeated_go_repeats_nothing() -> None:
     core = member([1, 1])
     for piece in core.to_encode():
         core.encoded(piece)
-    go = Go(ballot=BALLOT, room=2, parts=0, means=0)
+    go = Go(ballot=BALLOT, room=2, parts=b"", means=b"")
     core.on_go(peer(1), go)
     assert [core.message_for(peer(1)) for _ in range(3)][1:] == [Part(ballot=BALLOT, start=120, stop=140), None]
     core.on_go(peer(1), go)
@@ -305,3 +305,102 @@ def test_link_events_of_strangers_are_ignored() -> None:
     core = member([1, 1])
     core.on_link_down(peer(9))
     assert list(core.gos()) == []
+
+
+# --- further attempts ------------------------------------------------------------------------------------------------
+
+
+def promises(swarm: Swarm, names: list[str]) -> dict[str, Promise]:
+    cores = {name: swarm.cores[name] for name in names}
+    return {
+        name: Promise(
+            ballot=BALLOT,
+            plan=core.plan,
+            means=core.leading_means(),
+            parts=core.leading_parts(),
+            vote=None,
+            voted=None,
+        )
+        for name, core in cores.items()
+    }
+
+
+@given(
+    weights=st.lists(st.integers(0, 3), min_size=2, max_size=6).filter(lambda weights: sum(map(bool, weights)) > 1),
+    count=st.integers(2, 200),
+    size=st.integers(1, 30),
+    seed=st.integers(0, 2**32),
+    deaths=st.integers(1, 3),
+)
+def test_members_die_one_after_the_other_and_the_rest_finishes_what_was_begun(
+    weights: list[int], count: int, size: int, seed: int, deaths: int
+) -> None:
+    swarm, chance = swarm_of(weights, count, size, seed), random.Random(seed)
+    rules = Rules(FINGERPRINT, count, "int8", 1, quota=0)
+    live = sorted(swarm.cores)
+    for attempt in range(1, 1 + min(deaths, len(weights) - 1)):
+        for _ in range(chance.randrange(60)):
+            swarm.step()
+        live.remove(chance.choice(live))
+        plan = swarm.cores[live[0]].plan
+        owners = chance.sample(live, chance.randint(1, len(live)))
+        ballot = Ballot(round=3, attempt=attempt, rank=0)
+        again = repaired(rules, Head(FINGERPRINT), ballot, plan, promises(swarm, live), owners)
+        if again is None:
+            assert not any(seat.tokens for seat in plan.draft.seats if seat.peer in live)
+            return
+        swarm = continued(swarm, again, live, seed)
+    while swarm.step():
+        pass
+    for name, core in swarm.cores.items():
+        assert core.complete, core.waiting_on()
+        assert sorted(swarm.finished[name]) == list(range(len(core.routes.stretches)))
+    plan = swarm.cores[live[0]].plan
+    heavy = {seat.peer for seat in plan.draft.seats if seat.peer in live and seat.tokens}
+    for stretch in swarm.cores[live[0]].routes.stretches:
+        assert heavy <= {plan.draft.members[rank] for rank in stretch.contributors}
+
+
+def continued(swarm: Swarm, plan: Plan, live: list[str], seed: int) -> Swarm:
+    """The survivors, each with what it held; parts that it held count as come."""
+    cores, parts = {}, {}
+    for name in live:
+        before = swarm.cores[name]
+        carried = before.carried_to(plan)
+        core = cores[name] = Butterfly(plan, name, before.grid.count, 50, carried)
+        for contributor, piece in carried.parts:
+            parts.setdefault((name, piece), set()).add(contributor)
+        for piece in carried.means:
+            assert core.routes.names(piece) == before.routes.names(piece)
+    after = Swarm(cores, seed)
+    after.parts = parts
+    return after
+
+
+def test_a_part_that_is_held_and_a_mean_that_is_known_are_not_sent_again() -> None:
+    swarm = swarm_of([1, 1, 1], 90, 10, seed=3)
+    while swarm.step():
+        pass
+    live = [peer(0), peer(1), peer(2)]
+    plan = swarm.cores[peer(0)].plan
+    again = adopted(plan.draft.with_digests(tuple(bytes([i]) * 32 for i in range(3))), BALLOT, live)
+    after = continued(swarm, again, live, seed=3)
+    while after.step():
+        pass
+    assert all(core.complete for core in after.cores.values())
+    assert sum(after.sent.values()) == 0
+
+
+def test_a_record_is_adopted_by_a_member_that_misses_all_of_it() -> None:
+    swarm = swarm_of([1, 1, 1], 90, 10, seed=3)
+    while swarm.step():
+        pass
+    plan = swarm.cores[peer(0)].plan
+    again = adopted(plan.draft.with_digests((b"d" * 32,) * 3), BALLOT, [peer(0), peer(1)])
+    swarm.cores[peer(2)] = Butterfly(plan, peer(2), 90, 50)
+    after = continued(swarm, again, sorted(swarm.cores), seed=3)
+    while after.step():
+        pass
+    assert after.cores[peer(2)].complete
+    assert all(kind == "mean" and to == peer(2) for _, to, kind, _ in after.sent)
+    assert {sender for sender, _, _, _ in after.sent} == {peer(0), peer(1)}, "the holders share the work"

@@ -73,15 +73,18 @@ def test_wrong_records_are_refused_with_their_reason() -> None:
     refused(tip, good.model_copy(update={"previous": OTHER}), "another history")
     refused(tip, good.model_copy(update={"tokens_total": 1}), "miscounts")
     refused(tip, good.model_copy(update={"ballot": Ballot(round=0, attempt=0, rank=0)}), "ballot of round 0")
-    refused(tip, good.model_copy(update={"digests": good.digests[1:]}), "digests or spans")
-    refused(tip, good.model_copy(update={"spans": ()}), "digests or spans")
-    refused(tip, good.model_copy(update={"spans": (0, 3, 2, 4096)}), "do not tile")
-    refused(tip, good.model_copy(update={"spans": (1, 2, 3, 4096)}), "do not tile")
+    refused(tip, good.with_digests((b"", b"d" * 32, b"d" * 32)), "without a digest")
+    strange = tuple(segment.model_copy(update={"contributors": b"\x0f"}) for segment in good.segments)
+    refused(tip, good.model_copy(update={"segments": strange}), "contributors without a seat")
+    refused(tip, good.model_copy(update={"segments": ()}), "do not tile")
+    refused(tip, good.model_copy(update={"segments": good.segments[::-1]}), "do not tile")
+    gone = tuple(seat.model_copy(update={"present": False}) for seat in good.seats)
+    refused(tip, good.model_copy(update={"seats": gone}), "nobody present")
     twice = (good.seats[0], good.seats[0], good.seats[2])
     refused(tip, good.model_copy(update={"seats": twice}), "seats a peer twice")
     weightless = next_record(tip, tokens=0)
     tip.extended(weightless)
-    refused(tip, weightless.model_copy(update={"digests": good.digests}), "no weight but a mean")
+    refused(tip, weightless.model_copy(update={"segments": good.segments}), "no weight but a mean")
 
 
 def test_signatures() -> None:

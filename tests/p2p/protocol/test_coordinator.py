@@ -4,33 +4,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from p2p.protocol.board import Board
+import pytest
+
+from p2p.protocol import bitmap
+from p2p.protocol.board import FROZEN_SECONDS, Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.coordinator import (
     PROMISE_SECONDS,
     REPEAT_SECONDS,
     REST_SECONDS,
-    STALL_SECONDS,
     STRAGGLER_SECONDS,
     Coordinator,
 )
 from p2p.protocol.effects import Effect, Note, Send
 from p2p.protocol.liveness import tag
-from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Ready, Record, Status, Vote, Voted
-from p2p.protocol.plan import Head, draft
+from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Promise, Ready, Record, Status, Vote
+from p2p.protocol.plan import Head, fresh
+from p2p.protocol.stall import STALL_SECONDS
 from tests.sim.virtual_swarm import RULES, peer_name, sign, verify
 
 A, B, C = (peer_name(index) for index in range(3))
 ROOT = b"r" * 32
 HEAD = Head(
     RULES.fingerprint,
-    draft(
+    fresh(
         replace(RULES, min_peers=3),
         Head(RULES.fingerprint),
         Ballot(round=0, attempt=0, rank=0),
         {peer: Ready(round=0, tokens=0, used=()) for peer in (A, B, C)},
         ROOT,
-    ),
+        (A, B, C),
+    ).draft,
 )
 
 
@@ -42,12 +46,12 @@ def ready(peer: str) -> Ready:
 class Scene:
     """A coordinator `A` in a view of A, B, C, and what the others post."""
 
-    def __init__(self) -> None:
+    def __init__(self, first: bool = True) -> None:
         self.board = Board(A, RULES)
         self.board.head = HEAD
         self.now = 100.0
         self.sequence = 0
-        self.coordinator = Coordinator(self.board, verify, self.now)
+        self.coordinator = Coordinator(self.board, verify, self.now, first)
         for peer in (B, C):
             self.board.liveness.linked(peer, self.now)
         for peer in (A, B, C):
@@ -86,18 +90,29 @@ class Scene:
         for peer in peers or (A, B, C):
             self.post(peer, phase="ready", ready=ready(peer))
 
-    def plan(self) -> Record:
+    def plan(self) -> Plan:
         self.all_ready()
         plans = sent(self.step(), Plan)
         assert [to for to, _ in plans] == [A, B, C]
-        return plans[0][1].draft
+        return plans[0][1]
 
-    def vote(self, peer: str, record: Record, **fields: object) -> None:
-        digest = record_hash(record)
-        vote = Vote(ballot=record.ballot, record_hash=digest, signature=sign(peer, digest))
-        self.coordinator.reports.setdefault(digest, record)
-        blank = {"phase": "voted", "promised": record.ballot, "ready": ready(peer), "vote": vote}
+    def vote(self, peer: str, record: Record, ballot: Ballot | None = None, **fields: object) -> None:
+        vote = vote_of(peer, record, ballot)
+        self.coordinator.records.setdefault(vote.record_hash, record)
+        blank = {"phase": "voted", "promised": vote.ballot, "ready": ready(peer), "vote": vote}
         self.post(peer, **(blank | fields))
+
+    def promise(self, peer: str, ballot: Ballot, voted: Record | None = None, **fields: object) -> None:
+        """The peer promises `ballot`; it has voted for `voted`."""
+        vote = vote_of(peer, voted) if voted is not None else None
+        blank = {"ballot": ballot, "plan": None, "means": (), "parts": (), "vote": vote, "voted": voted}
+        self.coordinator.on_promise(peer, Promise.model_validate(blank | fields))
+        self.post(peer, phase="ready", ready=ready(peer), promised=ballot, vote=vote)
+
+
+def vote_of(peer: str, record: Record, ballot: Ballot | None = None) -> Vote:
+    digest = record_hash(record)
+    return Vote(ballot=ballot or record.ballot, record_hash=digest, signature=sign(peer, digest))
 
 
 def sent(effects: list[Effect], kind: type) -> list[tuple[str | None, object]]:
@@ -114,15 +129,15 @@ def reasons(effects: list[Effect]) -> list[str]:
     ]
 
 
-def full(record: Record, seed: bytes = b"d") -> Record:
-    return record.model_copy(update={"digests": tuple(seed * 32 for _ in record.seats)})
+def full(plan: Plan, seed: bytes = b"d") -> Record:
+    return plan.draft.with_digests(tuple(seed * 32 for _ in plan.draft.segments))
 
 
 def test_it_waits_for_all_live_members_of_the_view() -> None:
     scene = Scene()
     scene.all_ready(A, B)
     assert scene.step() == []
-    assert scene.plan().weights == (80, 80, 80)
+    assert scene.plan().draft.weights == (80, 80, 80)
 
 
 def test_it_does_not_wait_for_the_dead_nor_for_those_who_leave() -> None:
@@ -187,9 +202,9 @@ def test_different_results_start_an_attempt_without_the_odd_one() -> None:
     assert scene.coordinator.excluded == {C}
 
 
-def test_a_lost_seat_starts_an_attempt_that_first_asks_for_promises() -> None:
+def test_a_lost_seat_starts_an_attempt_that_first_asks_for_promises_and_then_repairs() -> None:
     scene = Scene()
-    scene.plan()
+    plan = scene.plan()
     scene.post(C, phase="leaving")
     effects = scene.step()
     assert reasons(effects) == [f"lost {C}"]
@@ -198,18 +213,39 @@ def test_a_lost_seat_starts_an_attempt_that_first_asks_for_promises() -> None:
     ballot = prepared[0][1].ballot
     assert ballot == Ballot(round=1, attempt=1, rank=0)
     assert scene.step() == [], "nobody has promised yet"
-    for peer in (A, B):
-        scene.post(peer, phase="ready", ready=ready(peer), promised=ballot)
-    plans = sent(scene.step(), Plan)
+    pieces = [segment.stop // plan.draft.piece for segment in plan.draft.segments]
+    scene.promise(A, ballot, plan=plan, means=(1, 0, 2), parts=((4, 4, 3), (), ()))
+    scene.promise(B, ballot, plan=plan, means=(0, 0, 0), parts=((), (4, 4, 0), ()))
+    effects = scene.step()
+    assert ("repaired", [C]) in [(e.event, e.fields["lost"]) for e in effects if isinstance(e, Note)]
+    plans = sent(effects, Plan)
     assert [to for to, _ in plans] == [A, B]
-    assert plans[0][1].draft.ballot == ballot
+    again = plans[0][1]
+    assert again.ballot == ballot
+    stops = [segment.stop // plan.draft.piece for segment in again.draft.segments]
+    assert stops[:4] == [3, pieces[0], pieces[1], pieces[1] + 2], "what C had given to A stays, and what A has of C's"
+    assert [bitmap.unpack(s.contributors) for s in again.draft.segments[:4]] == [(0, 1, 2), (0, 1), (0, 1), (0, 1, 2)]
+    assert [(route.owner, route.done) for route in again.routes[:4]] == [(0, False), (0, False), (1, False), (0, True)]
+    assert [(seat.peer, seat.present) for seat in again.draft.seats] == [(A, True), (B, True), (C, False)]
 
 
-def lost_coordinator() -> tuple[Scene, Record]:
+def test_only_the_first_of_the_view_that_committed_the_last_round_may_plan_without_asking() -> None:
+    scene = Scene(first=False)
+    scene.all_ready()
+    effects = scene.step()
+    assert sent(effects, Plan) == []
+    ballot = sent(effects, Prepare)[0][1].ballot
+    for peer in (A, B, C):
+        scene.promise(peer, ballot)
+    assert [to for to, _ in sent(scene.step(), Plan)] == [A, B, C]
+
+
+def lost_coordinator() -> tuple[Scene, Plan]:
     """B had made a plan for all, and died; A is the next to drive the round."""
     scene = Scene()
     ballot = Ballot(round=1, attempt=0, rank=1)
-    plan = draft(RULES, HEAD, ballot, {peer: ready(peer) for peer in (A, B, C)}, ROOT)
+    plan = fresh(RULES, HEAD, ballot, {peer: ready(peer) for peer in (A, B, C)}, ROOT, (A, B, C))
+    scene.post(A, phase="reducing", ready=ready(A), promised=ballot)
     scene.post(B, phase="leaving")
     return scene, plan
 
@@ -217,49 +253,79 @@ def lost_coordinator() -> tuple[Scene, Record]:
 def test_a_record_that_all_live_seats_voted_for_is_committed_after_its_coordinator_died() -> None:
     scene, plan = lost_coordinator()
     record = full(plan)
-    for peer in (A, C):
-        scene.vote(peer, record)
-    scene.coordinator.reports.clear()
     effects = scene.step()
     assert reasons(effects) == ["a coordinator was lost"]
     ballot = sent(effects, Prepare)[0][1].ballot
-    digest = record_hash(record)
-    scene.coordinator.on_voted(C, Voted(record=record, signature=sign(C, digest)))
     for peer in (A, C):
-        vote = Vote(ballot=record.ballot, record_hash=digest, signature=sign(peer, digest))
-        scene.post(peer, phase="ready", ready=ready(peer), promised=ballot, vote=vote)
+        scene.promise(peer, ballot, record)
     commits = sent(scene.step(), Commit)
     assert commits[0][1].signed.record == record
     assert [rank for rank, _ in commits[0][1].signed.signatures] == [0, 2]
 
 
-def test_a_record_that_a_live_seat_did_not_vote_for_is_replaced_by_a_new_plan() -> None:
+def test_a_record_that_one_live_seat_voted_for_is_adopted_by_the_others() -> None:
     scene, plan = lost_coordinator()
-    scene.vote(C, full(plan))
+    record = full(plan)
     ballot = sent(scene.step(), Prepare)[0][1].ballot
-    scene.vote(C, full(plan), phase="ready", promised=ballot)
-    scene.post(A, phase="ready", ready=ready(A), promised=ballot)
+    scene.promise(C, ballot, record)
+    scene.promise(A, ballot, plan=plan)
     plans = sent(scene.step(), Plan)
-    assert plans[0][1].draft.ballot == ballot
-    assert plans[0][1].draft.members == (A, C)
+    assert [to for to, _ in plans] == [A, C]
+    again = plans[0][1]
+    assert (again.ballot, again.draft) == (ballot, record)
+    assert [(route.owner, route.done) for route in again.routes] == [(2, True)] * 3, "C has it all"
+    scene.vote(C, record, ballot)
+    assert scene.step() == []
+    scene.vote(A, record, ballot)
+    commits = sent(scene.step(), Commit)
+    assert commits[0][1].signed.record == record
+    assert [rank for rank, _ in commits[0][1].signed.signatures] == [0, 2]
 
 
-def test_a_vote_with_a_forged_signature_is_not_taken_up() -> None:
+def test_the_vote_with_the_highest_ballot_is_adopted() -> None:
     scene, plan = lost_coordinator()
-    scene.coordinator.on_voted(C, Voted(record=full(plan), signature=b"x" * 64))
-    assert scene.coordinator.reports == {}
+    higher = Ballot(round=1, attempt=1, rank=1)
+    later = fresh(RULES, HEAD, higher, {peer: ready(peer) for peer in (A, C)}, ROOT, (A, C))
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    scene.promise(A, ballot, full(plan))
+    scene.promise(C, ballot, full(later))
+    assert sent(scene.step(), Plan)[0][1].draft == full(later)
 
 
-def test_silent_members_are_asked_again_and_then_left_out() -> None:
+@pytest.mark.parametrize("lie", ["signature", "hash", "head", "stranger", "no record"])
+def test_a_vote_that_proves_nothing_is_not_taken_up(lie: str) -> None:
+    scene, plan = lost_coordinator()
+    record = full(plan)
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    vote, voted = vote_of(C, record), record
+    if lie == "signature":
+        vote = vote.model_copy(update={"signature": sign(B, vote.record_hash)})
+    elif lie == "hash":
+        vote = vote.model_copy(update={"record_hash": b"h" * 32, "signature": sign(C, b"h" * 32)})
+    elif lie == "head":
+        voted = record.model_copy(update={"previous": b"p" * 32})
+        vote = vote_of(C, voted)
+    elif lie == "stranger":
+        voted = record.model_copy(update={"seats": record.seats[:2]})
+        vote = vote_of(C, voted)
+    blank = {"ballot": ballot, "plan": None, "means": (), "parts": ()}
+    told = Promise.model_validate(blank | {"vote": vote, "voted": None if lie == "no record" else voted})
+    scene.coordinator.on_promise(C, told)
+    assert scene.coordinator.records == {}
+    assert scene.coordinator.promises == {}
+
+
+def test_whoever_gives_no_promise_is_done_without() -> None:
     scene = Scene()
     scene.plan()
     scene.post(C, phase="leaving")
     ballot = sent(scene.step(), Prepare)[0][1].ballot
-    scene.post(A, phase="ready", ready=ready(A), promised=ballot)
+    scene.promise(A, ballot)
     asked = sent(scene.step(seconds=REPEAT_SECONDS), Prepare)
     assert [to for to, _ in asked] == [B]
-    plans = sent(scene.step(seconds=PROMISE_SECONDS + 1), Plan)
-    assert [to for to, _ in plans] == [A]
+    effects = scene.step(seconds=PROMISE_SECONDS + 1)
+    assert [(e.event, e.fields["peer"]) for e in effects if isinstance(e, Note)] == [("excluded", B)]
+    assert [to for to, _ in sent(scene.step(), Plan)] == [A]
 
 
 def test_it_rests_when_somebody_has_a_higher_ballot() -> None:
@@ -275,7 +341,7 @@ def test_it_rests_when_somebody_has_a_higher_ballot() -> None:
     assert sent(effects, Prepare)[0][1].ballot.attempt == 4
 
 
-def test_a_stalled_reduce_is_tried_without_the_one_most_wait_for() -> None:
+def test_a_stalled_reduce_is_tried_without_the_one_that_is_waited_for() -> None:
     scene = Scene()
     plan = scene.plan()
     for peer in (A, B, C):
@@ -283,23 +349,18 @@ def test_a_stalled_reduce_is_tried_without_the_one_most_wait_for() -> None:
         scene.post(peer, phase="reducing", ready=ready(peer), promised=plan.ballot, waiting_on=waits)
     assert scene.step() == []
     assert scene.step(seconds=STALL_SECONDS - 1) == []
-    assert reasons(scene.step(seconds=2.0)) == [f"no progress, most wait for {C}"]
+    assert reasons(scene.step(seconds=2.0)) == [f"no progress: most wait for {C}"]
     assert scene.coordinator.excluded == {C}
 
 
-def test_a_reduce_that_moves_is_left_alone() -> None:
+def test_a_frozen_trainer_is_not_waited_for_until_the_deadline() -> None:
     scene = Scene()
-    plan = scene.plan()
-    for turn in range(4):
-        for peer in (A, B, C):
-            scene.post(peer, phase="reducing", ready=ready(peer), promised=plan.ballot, reduced=turn * 1000)
-        assert scene.step(seconds=STALL_SECONDS - 1) == []
-
-
-def test_a_member_that_never_took_the_plan_is_the_first_to_be_blamed() -> None:
-    scene = Scene()
-    plan = scene.plan()
-    for peer in (A, C):
-        scene.post(peer, phase="reducing", ready=ready(peer), promised=plan.ballot, waiting_on=(A,))
-    scene.step()
-    assert reasons(scene.step(seconds=STALL_SECONDS + 1)) == [f"no progress, most wait for {B}"]
+    for step in range(3):
+        scene.step(seconds=2.0)
+        scene.post(C, inner_step=step)
+    scene.all_ready(A, B)
+    assert scene.step(seconds=FROZEN_SECONDS - 2) == []
+    effects = scene.step(seconds=4.0)
+    assert [to for to, _ in sent(effects, Plan)] == [A, B]
+    (note,) = [effect for effect in effects if isinstance(effect, Note)]
+    assert (note.event, note.fields["reason"]) == ("straggler", "its training stands still")

@@ -17,6 +17,7 @@ from p2p.protocol.messages import (
     Commit,
     Mean,
     Message,
+    Promise,
     Ready,
     SignedRecord,
     Status,
@@ -45,10 +46,15 @@ STATUS = Status(
     silent=((peer_name(1), 3.5),),
     waiting_on=(peer_name(2),),
 )
-SIGNED = SignedRecord(record=first(formed(), peer_name(0), peer_name(1)), signatures=((0, b"s" * 64),))
+PLAN = first(formed(), peer_name(0), peer_name(1))
+SIGNED = SignedRecord(record=PLAN.draft, signatures=((0, b"s" * 64),))
+PROMISE = Promise(ballot=BALLOT, plan=PLAN, means=(3, 1), parts=((), (2, 2)), vote=STATUS.vote, voted=PLAN.draft)
 
 
-@pytest.mark.parametrize("message", [STATUS, Commit(signed=SIGNED), Mean(ballot=BALLOT, start=0, stop=1024)])
+EXAMPLES = [STATUS, PLAN, PROMISE, Commit(signed=SIGNED), Mean(ballot=BALLOT, start=0, stop=1024)]
+
+
+@pytest.mark.parametrize("message", EXAMPLES)
 def test_a_message_survives_the_wire(message: Message) -> None:
     assert decode(encode(message)) == message
     assert decode(memoryview(encode(message))) == message

@@ -13,15 +13,15 @@ from blake3 import blake3
 from ops.codec import CODECS, Encoded
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.messages import Go, Message
-from p2p.reduce.attempt import Attempt, span_digest
+from p2p.reduce.attempt import Attempt, segment_digest
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.recycler import Recycler
-from tests.p2p.protocol.drafts import draft_of
+from tests.p2p.protocol.drafts import plan_of
 from tests.p2p.protocol.records import peer
 from tests.p2p.reduce.memory_carrier import settle, until
 
 INT8 = CODECS["int8"]
-COUNT = 100_000
+COUNT = 400_000
 
 
 class StuckCarrier:
@@ -42,20 +42,20 @@ class StuckCarrier:
 
 
 def attempt_with(carrier: StuckCarrier, pool: ThreadPoolExecutor) -> Attempt:
-    draft = draft_of([1, 1], COUNT, INT8.block)
+    plan = plan_of([1, 1], COUNT, INT8.block)
     x_P = np.ones(COUNT, np.float32)
     codes = Encoded.allocate(INT8, COUNT)
     contribution = Contribution(codes, lambda start, stop, out: INT8.quantise(x_P[start:stop], out), pool)
-    core = Butterfly(draft, peer(0), COUNT, INT8.block, 1 << 20)
+    core = Butterfly(plan, peer(0), COUNT, 1 << 20)
     mean = Encoded.allocate(INT8, COUNT)
-    return Attempt(core, mean, contribution, carrier, pool, Recycler(1 << 30), senders=2)
+    return Attempt(core, mean, {}, contribution, carrier, pool, Recycler(1 << 30), senders=2)
 
 
-def test_a_span_is_digested_as_its_scales_and_then_its_codes() -> None:
+def test_a_segment_is_digested_as_its_scales_and_then_its_codes() -> None:
     mean = Encoded.allocate(INT8, 5000)
     INT8.quantise(np.arange(5000, dtype=np.float32), mean)
-    assert span_digest(mean) == blake3(mean.scales_B.tobytes() + mean.codes.tobytes()).digest()
-    assert span_digest(mean.slice(0, 0)) == blake3(b"").digest()
+    assert segment_digest(mean) == blake3(mean.scales_B.tobytes() + mean.codes.tobytes()).digest()
+    assert segment_digest(mean.slice(0, 0)) == blake3(b"").digest()
 
 
 async def test_a_stopped_attempt_finishes_the_frames_it_began_and_begins_no_other() -> None:
@@ -63,7 +63,7 @@ async def test_a_stopped_attempt_finishes_the_frames_it_began_and_begins_no_othe
     with ThreadPoolExecutor(2) as pool:
         attempt = attempt_with(carrier, pool)
         assert carrier.gos == [peer(1)]
-        attempt.on_go(peer(1), Go(ballot=attempt.ballot, room=2, parts=0, means=0))
+        attempt.on_go(peer(1), Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
         await until(lambda: len(carrier.begun) == 2)
         attempt.stop()
         attempt.stop()
@@ -79,7 +79,7 @@ async def test_an_aborted_attempt_does_not_wait_for_its_frames() -> None:
     carrier = StuckCarrier()
     with ThreadPoolExecutor(2) as pool:
         attempt = attempt_with(carrier, pool)
-        attempt.on_go(peer(1), Go(ballot=attempt.ballot, room=2, parts=0, means=0))
+        attempt.on_go(peer(1), Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
         await until(lambda: len(carrier.begun) == 2)
         await attempt.abort()
         assert not attempt.busy

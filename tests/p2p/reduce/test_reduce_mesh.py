@@ -15,9 +15,9 @@ from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
 from p2p.identity import Identity
-from p2p.protocol.messages import Go, Mean, Message, Part, Record
+from p2p.protocol.messages import Go, Mean, Message, Part, Plan
 from p2p.reduce.reducer import Reducer, ReduceResult
-from tests.p2p.protocol.drafts import draft_of
+from tests.p2p.protocol.drafts import plan_of
 
 FINGERPRINT = bytes(32)
 DEADLINE_S = 30.0
@@ -73,28 +73,28 @@ class Swarm:
         generator = np.random.default_rng(1)
         self.x_NP: list[Floats] = [generator.standard_normal(count).astype(np.float32) for _ in nodes]
 
-    def draft(self, weights: Sequence[int], round: int = 0) -> Record:
+    def plan(self, weights: Sequence[int], round: int = 0) -> Plan:
         names = [node.name for node in self.nodes]
-        return draft_of(
+        return plan_of(
             weights, self.count, self.codec.block, members=names, ballot=(round, 0, 0), codec=self.codec.name
         )
 
-    def begin(self, draft: Record) -> None:
-        for node, x_P, weight in zip(self.nodes, self.x_NP, draft.weights, strict=True):
+    def begin(self, plan: Plan) -> None:
+        for node, x_P, weight in zip(self.nodes, self.x_NP, plan.draft.weights, strict=True):
 
             def source(start: int, stop: int, out: Encoded, x_P: Floats = x_P) -> None:
                 self.codec.quantise(x_P[start:stop], out)
 
-            node.reducer.begin_round(draft.round, source if weight else None)
+            node.reducer.begin_round(plan.ballot.round, source if weight else None)
 
-    async def reduce(self, draft: Record) -> list[ReduceResult]:
-        self.begin(draft)
+    async def reduce(self, plan: Plan) -> list[ReduceResult]:
+        self.begin(plan)
         async with asyncio.timeout(DEADLINE_S):
-            return await asyncio.gather(*(node.reducer.reduce(draft) for node in self.nodes))
+            return await asyncio.gather(*(node.reducer.reduce(plan) for node in self.nodes))
 
-    def expected(self, draft: Record) -> bytes:
-        parts, weights = [], [float(weight) for weight in draft.weights if weight]
-        for x_P, weight in zip(self.x_NP, draft.weights, strict=True):
+    def expected(self, plan: Plan) -> bytes:
+        parts, weights = [], [float(weight) for weight in plan.draft.weights if weight]
+        for x_P, weight in zip(self.x_NP, plan.draft.weights, strict=True):
             if weight:
                 parts.append(Encoded.allocate(self.codec, self.count))
                 self.codec.quantise(x_P, parts[-1])
@@ -133,9 +133,9 @@ async def swarm(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Asy
 )
 async def test_the_bytes_at_the_socket_are_those_of_the_formula(swarm: Swarm) -> None:
     members = len(swarm.nodes)
-    draft = swarm.draft([7] * members)
-    for result in await swarm.reduce(draft):
-        assert b"".join(result.mean.buffers()) == swarm.expected(draft)
+    plan = swarm.plan([7] * members)
+    for result in await swarm.reduce(plan):
+        assert b"".join(result.mean.buffers()) == swarm.expected(plan)
     bound = 2 * (members - 1) / members * swarm.count * swarm.codec.bits_per_value / 8
     # What the kernel received is what was sent but for repetitions: on a busy machine TCP probes for a lost tail, even
     # on loopback. By symmetry the bound is the same.
@@ -149,14 +149,14 @@ async def test_the_bytes_at_the_socket_are_those_of_the_formula(swarm: Swarm) ->
 
 @pytest.mark.parametrize("swarm", [(3, "int8", 1_000_000)], indirect=True)
 async def test_rounds_with_a_newcomer_and_a_link_that_is_dropped_in_the_middle(swarm: Swarm) -> None:
-    first = swarm.draft([5, 0, 3])
+    first = swarm.plan([5, 0, 3])
     for result in await swarm.reduce(first):
         assert b"".join(result.mean.buffers()) == swarm.expected(first)
-    second = swarm.draft([5, 1, 3], round=1)
+    second = swarm.plan([5, 1, 3], round=1)
     task = asyncio.create_task(swarm.reduce(second))
     nodes = swarm.nodes
     async with asyncio.timeout(DEADLINE_S):
-        while not 0 < nodes[0].reducer.values_held < swarm.count:  # noqa: ASYNC110 - a counter raises no event
+        while not 0 < (books.values_held if (books := nodes[0].reducer.progress()) else 0) < swarm.count:  # noqa: ASYNC110 - a counter raises no event
             await asyncio.sleep(0)
     nodes[0].mesh.drop(nodes[1].name, "a test")
     for result in await task:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,12 +14,14 @@ from hypothesis import strategies as st
 
 from ops.codec import CODECS, Codec, Encoded, NonFinite
 from ops.jit import Floats
-from p2p.protocol.messages import Ballot, Go, Mean, Message, Part, Record
+from p2p.protocol.messages import Ballot, Go, Mean, Message, Part, Plan, Promise
 from p2p.protocol.model import BadMessage
-from p2p.protocol.pieces import PIECE_SIZE, PieceSize
-from p2p.reduce.reducer import Reducer, ReduceResult, Source, span_digest
-from tests.p2p.protocol.drafts import draft_of
-from tests.p2p.protocol.records import peer
+from p2p.protocol.plan import Head, Rules
+from p2p.protocol.repair import repaired
+from p2p.protocol.routes import Routes
+from p2p.reduce.reducer import Reducer, ReduceResult, Source, segment_digest
+from tests.p2p.protocol.drafts import plan_of
+from tests.p2p.protocol.records import FINGERPRINT, peer
 from tests.p2p.reduce.memory_carrier import DEADLINE_S, Network, settle, until
 
 POOL = ThreadPoolExecutor(2)
@@ -72,28 +75,34 @@ def expected_mean(codec: Codec, x_NP: Sequence[Floats], weights: Sequence[int]) 
     return encoded(codec, sum_P)
 
 
-def members_of(network: Network, draft: Record, count: int, codec: Codec, **options: object) -> list[Reducer]:
-    for name in draft.members:
+def members_of(network: Network, plan: Plan, count: int, codec: Codec, **options: object) -> list[Reducer]:
+    for name in plan.draft.members:
         reducer = Reducer(codec, count, name, network.carrier(name), POOL, **options)  # type: ignore[arg-type]
         network.reducers[name] = reducer
     return list(network.reducers.values())
 
 
-def begin(reducers: Sequence[Reducer], draft: Record, codec: Codec, x_NP: Sequence[Floats]) -> None:
-    for reducer, x_P, weight in zip(reducers, x_NP, draft.weights, strict=True):
-        reducer.begin_round(draft.round, source_of(codec, x_P) if weight else None)
+def begin(reducers: Sequence[Reducer], plan: Plan, codec: Codec, x_NP: Sequence[Floats]) -> None:
+    for reducer, x_P, weight in zip(reducers, x_NP, plan.draft.weights, strict=True):
+        reducer.begin_round(plan.ballot.round, source_of(codec, x_P) if weight else None)
 
 
-async def all_reduce(reducers: Sequence[Reducer], draft: Record) -> list[ReduceResult]:
+async def all_reduce(reducers: Sequence[Reducer], plan: Plan) -> list[ReduceResult]:
     async with asyncio.timeout(DEADLINE_S):
-        return await asyncio.gather(*(reducer.reduce(draft) for reducer in reducers))
+        return await asyncio.gather(*(reducer.reduce(plan) for reducer in reducers))
 
 
-def assert_equal_to(expected: Encoded, results: Sequence[ReduceResult], draft: Record) -> None:
+def assert_equal_to(expected: Encoded, results: Sequence[ReduceResult], plan: Plan) -> None:
     for result in results:
         assert bytes_of(result.mean) == bytes_of(expected)
-        bounds = zip(draft.spans[:-1], draft.spans[1:], strict=True)
-        assert result.digests == tuple(span_digest(expected.slice(start, stop)) for start, stop in bounds)
+        bounds = itertools.pairwise([0, *(segment.stop for segment in plan.draft.segments)])
+        assert result.digests == tuple(segment_digest(expected.slice(start, stop)) for start, stop in bounds)
+
+
+def waiting_on(reducer: Reducer) -> tuple[str, ...]:
+    books = reducer.progress()
+    assert books is not None
+    return books.waiting_on()
 
 
 @pytest.fixture
@@ -120,32 +129,36 @@ async def test_any_cut_gives_the_direct_mean_bit_for_bit_on_every_member(
 ) -> None:
     codec = CODECS[name]
     blocks = -(-count // codec.block)
-    inner = sorted(min(int(cut * (blocks + 1)) * codec.block, count) for cut in cuts[: len(weights) - 1])
-    draft = draft_of(weights, count, codec.block, spans=[0, *inner, count], codec=name)
+    piece = -(-size // codec.block) * codec.block
+    inner = sorted(
+        min(int(cut * (blocks + 1)) * codec.block // piece * piece, count) for cut in cuts[: len(weights) - 1]
+    )
+    plan = plan_of(weights, count, codec.block, spans=[0, *inner, count], piece=piece, codec=name)
     network = Network(seed)
-    limits = PieceSize(size, size, 1)
-    reducers = members_of(network, draft, count, codec, window_bytes=window, piece_size=limits)
+    reducers = members_of(network, plan, count, codec, window_bytes=window)
     x_NP = vectors_of(len(weights), count, seed)
-    begin(reducers, draft, codec, x_NP)
-    results = await all_reduce(reducers, draft)
-    assert_equal_to(expected_mean(codec, x_NP, weights), results, draft)
+    begin(reducers, plan, codec, x_NP)
+    results = await all_reduce(reducers, plan)
+    assert_equal_to(expected_mean(codec, x_NP, weights), results, plan)
     assert network.refused == []
     for reducer in reducers:
-        assert reducer.waiting_on() == ()
-        assert reducer.values_held == count
+        books = reducer.progress()
+        assert books is not None
+        assert books.waiting_on() == ()
+        assert books.values_held == count
         await reducer.close()
 
 
 @pytest.mark.parametrize("name", sorted(CODECS))
 async def test_equal_members_send_the_least_there_is(network: Network, name: str) -> None:
     codec, members, count = CODECS[name], 4, 1 << 20
-    draft = draft_of([5] * members, count, codec.block, codec=name)
-    reducers = members_of(network, draft, count, codec)
-    begin(reducers, draft, codec, vectors_of(members, count, 1))
-    await all_reduce(reducers, draft)
+    plan = plan_of([5] * members, count, codec.block, codec=name)
+    reducers = members_of(network, plan, count, codec)
+    begin(reducers, plan, codec, vectors_of(members, count, 1))
+    await all_reduce(reducers, plan)
     await asyncio.sleep(0)
     bound = 2 * (members - 1) / members * count * codec.bits_per_value / 8
-    sent = [network.payload_sent[name] for name in draft.members]
+    sent = [network.payload_sent[name] for name in plan.draft.members]
     assert sum(sent) == pytest.approx(members * bound)
     assert max(sent) <= 1.001 * bound
 
@@ -154,11 +167,11 @@ async def test_rounds_follow_each_other_in_the_same_memory(network: Network) -> 
     codec, count = CODECS["int8"], 100_000
     reducers: list[Reducer] = []
     for round in range(4):
-        draft = draft_of([1, 2, 0], count, codec.block, ballot=(round, 0, 0))
-        reducers = reducers or members_of(network, draft, count, codec)
+        plan = plan_of([1, 2, 0], count, codec.block, ballot=(round, 0, 0))
+        reducers = reducers or members_of(network, plan, count, codec)
         x_NP = vectors_of(3, count, round)
-        begin(reducers, draft, codec, x_NP)
-        assert_equal_to(expected_mean(codec, x_NP, draft.weights), await all_reduce(reducers, draft), draft)
+        begin(reducers, plan, codec, x_NP)
+        assert_equal_to(expected_mean(codec, x_NP, plan.draft.weights), await all_reduce(reducers, plan), plan)
     assert network.refused == []
 
 
@@ -168,10 +181,10 @@ async def test_memory_is_used_again_unless_somebody_looks_at_it(network: Network
     kept: list[tuple[ReduceResult, bytes]] = []
     addresses: list[int] = []
     for round in range(8):
-        draft = draft_of([1, 1], count, codec.block, ballot=(round, 0, 0))
-        reducers = reducers or members_of(network, draft, count, codec)
-        begin(reducers, draft, codec, vectors_of(2, count, round))
-        result = (await all_reduce(reducers, draft))[0]
+        plan = plan_of([1, 1], count, codec.block, ballot=(round, 0, 0))
+        reducers = reducers or members_of(network, plan, count, codec)
+        begin(reducers, plan, codec, vectors_of(2, count, round))
+        result = (await all_reduce(reducers, plan))[0]
         addresses.append(result.mean.codes.ctypes.data)
         kept = [*kept, (result, bytes_of(result.mean))][-2:]
         for older, content in kept:
@@ -181,40 +194,40 @@ async def test_memory_is_used_again_unless_somebody_looks_at_it(network: Network
 
 async def test_a_hostile_permission_that_comes_early_does_not_harm(network: Network) -> None:
     codec, count = CODECS["int8"], 100_000
-    draft = draft_of([1, 1, 1], count, codec.block)
-    reducers = members_of(network, draft, count, codec)
-    begin(reducers, draft, codec, vectors_of(3, count, 5))
-    reducers[0].on_go("a stranger", Go(ballot=draft.ballot, room=0, parts=0, means=0))
-    reducers[0].on_go(peer(1), Go(ballot=draft.ballot, room=10**9, parts=0, means=0))
+    plan = plan_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, plan, count, codec)
+    begin(reducers, plan, codec, vectors_of(3, count, 5))
+    reducers[0].on_go("a stranger", Go(ballot=plan.ballot, room=0, parts=b"", means=b""))
+    reducers[0].on_go(peer(1), Go(ballot=plan.ballot, room=10**9, parts=b"", means=b""))
     later = Ballot(round=9, attempt=0, rank=0)
-    reducers[0].on_go(peer(2), Go(ballot=later, room=0, parts=0, means=0))
-    await all_reduce(reducers, draft)
+    reducers[0].on_go(peer(2), Go(ballot=later, room=0, parts=b"", means=b""))
+    await all_reduce(reducers, plan)
     assert network.refused == []
 
 
 async def test_a_lone_member_gets_its_own_codes(network: Network) -> None:
     codec, count = CODECS["int8"], 50_000
-    draft = draft_of([9], count, codec.block)
-    (reducer,) = members_of(network, draft, count, codec)
+    plan = plan_of([9], count, codec.block)
+    (reducer,) = members_of(network, plan, count, codec)
     x_NP = vectors_of(1, count, 3)
-    begin([reducer], draft, codec, x_NP)
-    assert_equal_to(encoded(codec, x_NP[0]), [await reducer.reduce(draft)], draft)
+    begin([reducer], plan, codec, x_NP)
+    assert_equal_to(encoded(codec, x_NP[0]), [await reducer.reduce(plan)], plan)
     assert network.log == []
 
 
 async def test_a_plan_that_comes_late_stops_tensors_at_their_sender(network: Network) -> None:
     codec, count = CODECS["int8"], 300_000
-    draft = draft_of([1, 1, 1], count, codec.block)
-    reducers = members_of(network, draft, count, codec)
+    plan = plan_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, plan, count, codec)
     x_NP = vectors_of(3, count, 3)
-    begin(reducers, draft, codec, x_NP)
-    early = [asyncio.create_task(reducer.reduce(draft)) for reducer in reducers[:2]]
+    begin(reducers, plan, codec, x_NP)
+    early = [asyncio.create_task(reducer.reduce(plan)) for reducer in reducers[:2]]
     await until(lambda: len(network.log) >= 6)
     await settle()
     assert all(to != peer(2) for _, to, message in network.log if not isinstance(message, Go))
-    assert peer(2) in reducers[0].waiting_on()
-    results = [await reducers[2].reduce(draft), *await asyncio.gather(*early)]
-    assert_equal_to(expected_mean(codec, x_NP, draft.weights), results, draft)
+    assert peer(2) in waiting_on(reducers[0])
+    results = [await reducers[2].reduce(plan), *await asyncio.gather(*early)]
+    assert_equal_to(expected_mean(codec, x_NP, plan.draft.weights), results, plan)
 
 
 async def cancelled(task: asyncio.Task[ReduceResult]) -> None:
@@ -225,8 +238,8 @@ async def cancelled(task: asyncio.Task[ReduceResult]) -> None:
 
 async def test_survivors_of_a_death_reduce_again_with_the_codes_they_have(network: Network) -> None:
     codec, count = CODECS["int8"], 300_000
-    draft = draft_of([3, 1, 2], count, codec.block)
-    reducers = members_of(network, draft, count, codec)
+    plan = plan_of([3, 1, 2], count, codec.block)
+    reducers = members_of(network, plan, count, codec)
     x_NP = vectors_of(3, count, 3)
     quantised: list[tuple[int, int]] = []
 
@@ -234,28 +247,72 @@ async def test_survivors_of_a_death_reduce_again_with_the_codes_they_have(networ
         quantised.append((start, stop))
         codec.quantise(x_NP[0][start:stop], out)
 
-    begin(reducers, draft, codec, x_NP)
-    reducers[0].begin_round(draft.round, counting)
+    begin(reducers, plan, codec, x_NP)
+    reducers[0].begin_round(plan.ballot.round, counting)
     # Member 1 never starts: it died after its Ready.
-    tasks = [asyncio.create_task(reducers[i].reduce(draft)) for i in (0, 2)]
+    tasks = [asyncio.create_task(reducers[i].reduce(plan)) for i in (0, 2)]
     await until(lambda: any(isinstance(message, Part) for _, _, message in network.log))
     for task in tasks:
         await cancelled(task)
-    assert reducers[0].waiting_on() == ()
-    again = draft_of([3, 2], count, codec.block, members=[peer(0), peer(2)], ballot=(3, 1, 0))
+    again = plan_of([3, 2], count, codec.block, members=[peer(0), peer(2)], ballot=(3, 1, 0))
     results = await all_reduce([reducers[0], reducers[2]], again)
     assert_equal_to(expected_mean(codec, [x_NP[0], x_NP[2]], [3, 2]), results, again)
     assert len(quantised) == len(set(quantised))
     assert network.refused == []
 
 
+async def test_a_death_in_the_middle_costs_only_what_the_dead_owned_or_still_owed(network: Network) -> None:
+    codec, count = CODECS["int8"], 1_200_000
+    rules = Rules(FINGERPRINT, count, codec.name, codec.block, quota=0)
+    plan = plan_of([3, 1, 2, 4], count, codec.block, piece=20 * 1024)
+    reducers = members_of(network, plan, count, codec)
+    x_NP = vectors_of(4, count, 3)
+    begin(reducers, plan, codec, x_NP)
+    tasks = [asyncio.create_task(reducer.reduce(plan)) for reducer in reducers]
+    everything = sum(len(stretch) for stretch in Routes(plan, count).stretches)
+    await until(lambda: sum(isinstance(message, Mean) for _, _, message in network.log) > everything)
+    for reducer in reducers[:3]:
+        network.break_link(reducer._me, peer(3))
+    tasks.pop().cancel()
+    reports = {reducer._me: promise_of(plan, reducer) for reducer in reducers[:3]}
+    for task in tasks:
+        await cancelled(task)
+    before = dict(network.payload_sent)
+    ballot = Ballot(round=3, attempt=1, rank=0)
+    again = repaired(rules, Head(FINGERPRINT), ballot, plan, reports, [peer(0), peer(1), peer(2)])
+    assert again is not None
+    results = await all_reduce(reducers[:3], again)
+    codes = {rank: encoded(codec, x_P) for rank, x_P in enumerate(x_NP)}
+    for stretch in Routes(again, count).stretches:
+        bounds = stretch.first * again.draft.piece, min(stretch.stop * again.draft.piece, count)
+        names = [again.draft.members[rank] for rank in stretch.contributors]
+        ranks = [plan.draft.members.index(name) for name in names]
+        expected = Encoded.allocate(codec, bounds[1] - bounds[0])
+        codec.mean([codes[rank].slice(*bounds) for rank in ranks], stretch.weights, expected)
+        for result in results:
+            assert bytes_of(result.mean.slice(*bounds)) == bytes_of(expected)
+    assert len({result.digests for result in results}) == 1
+    assert again.draft.seats[3].present is False, "what it gave to others stays"
+    whole = 2 * 3 / 4 * count * codec.bits_per_value / 8
+    repair = max(network.payload_sent[name] - before[name] for name in reports)
+    assert repair < 0.75 * whole
+    assert network.refused == []
+
+
+def promise_of(plan: Plan, reducer: Reducer) -> Promise:
+    books = reducer.progress()
+    assert books is not None
+    means, parts = books.leading_means(), books.leading_parts()
+    return Promise(ballot=plan.ballot, plan=plan, means=means, parts=parts, vote=None, voted=None)
+
+
 async def test_a_broken_link_is_taken_up_where_it_broke(network: Network) -> None:
     codec, count = CODECS["int8"], 400_000
-    draft = draft_of([1, 1, 1], count, codec.block)
-    reducers = members_of(network, draft, count, codec, piece_size=PieceSize(4096, 4096, 1))
+    plan = plan_of([1, 1, 1], count, codec.block, piece=4096)
+    reducers = members_of(network, plan, count, codec)
     x_NP = vectors_of(3, count, 5)
-    begin(reducers, draft, codec, x_NP)
-    tasks = [asyncio.create_task(reducer.reduce(draft)) for reducer in reducers]
+    begin(reducers, plan, codec, x_NP)
+    tasks = [asyncio.create_task(reducer.reduce(plan)) for reducer in reducers]
     pieces = [0]
     for breaks in range(1, 6):
         await until(lambda: sum(not isinstance(message, Go) for _, _, message in network.log) > 20 + pieces[-1])
@@ -266,45 +323,45 @@ async def test_a_broken_link_is_taken_up_where_it_broke(network: Network) -> Non
         network.mend_link(a, b)
     async with asyncio.timeout(DEADLINE_S):
         results = await asyncio.gather(*tasks)
-    assert_equal_to(expected_mean(codec, x_NP, draft.weights), results, draft)
+    assert_equal_to(expected_mean(codec, x_NP, plan.draft.weights), results, plan)
     assert network.refused == []
 
 
 async def test_a_link_that_stays_broken_is_reported_and_does_not_end_the_attempt(network: Network) -> None:
     codec, count = CODECS["int8"], 100_000
-    draft = draft_of([1, 1, 1], count, codec.block)
-    reducers = members_of(network, draft, count, codec)
-    begin(reducers, draft, codec, vectors_of(3, count, 5))
+    plan = plan_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, plan, count, codec)
+    begin(reducers, plan, codec, vectors_of(3, count, 5))
     network.cut.add(frozenset((peer(0), peer(1))))
-    tasks = [asyncio.create_task(reducer.reduce(draft)) for reducer in reducers]
+    tasks = [asyncio.create_task(reducer.reduce(plan)) for reducer in reducers]
     await until(lambda: any(isinstance(message, Part) for _, _, message in network.log))
     await settle()
-    assert peer(1) in reducers[0].waiting_on()
-    assert peer(0) in reducers[1].waiting_on()
+    assert peer(1) in waiting_on(reducers[0])
+    assert peer(0) in waiting_on(reducers[1])
     for task in tasks:
         await cancelled(task)
 
 
 async def test_a_member_is_served_after_we_are_done(network: Network) -> None:
     codec, count = CODECS["int8"], 200_000
-    draft = draft_of([1, 1, 0], count, codec.block, spans=[0, 100 * 1024, count, count])
-    reducers = members_of(network, draft, count, codec)
+    plan = plan_of([1, 1, 0], count, codec.block, spans=[0, 100 * 1024, count, count], piece=20 * 1024)
+    reducers = members_of(network, plan, count, codec)
     x_NP = vectors_of(3, count, 5)
-    begin(reducers, draft, codec, x_NP)
-    results = await all_reduce(reducers[:2], draft)
-    results.append(await reducers[2].reduce(draft))
-    assert_equal_to(expected_mean(codec, x_NP, draft.weights), results, draft)
+    begin(reducers, plan, codec, x_NP)
+    results = await all_reduce(reducers[:2], plan)
+    results.append(await reducers[2].reduce(plan))
+    assert_equal_to(expected_mean(codec, x_NP, plan.draft.weights), results, plan)
 
 
 async def test_a_source_with_a_nan_ends_the_attempt_with_its_error(network: Network) -> None:
     codec, count = CODECS["int8"], 100_000
-    draft = draft_of([1, 1], count, codec.block)
-    reducers = members_of(network, draft, count, codec)
+    plan = plan_of([1, 1], count, codec.block)
+    reducers = members_of(network, plan, count, codec)
     x_NP = vectors_of(2, count, 5)
     x_NP[0][77_777] = np.nan
-    begin(reducers, draft, codec, x_NP)
+    begin(reducers, plan, codec, x_NP)
     with pytest.raises(NonFinite):
-        await reducers[0].reduce(draft)
+        await reducers[0].reduce(plan)
 
 
 # --- hostile peers ---------------------------------------------------------------------------------------------------
@@ -313,18 +370,18 @@ async def test_a_source_with_a_nan_ends_the_attempt_with_its_error(network: Netw
 async def attacked(network: Network, tamper: object) -> str:
     """Member 1 tampers with what it sends to member 0; why member 0 refused it. Nobody's sum is harmed."""
     codec, count = CODECS["int8"], 200_000
-    draft = draft_of([1, 1, 1], count, codec.block)
-    reducers = members_of(network, draft, count, codec)
-    begin(reducers, draft, codec, vectors_of(3, count, 5))
+    plan = plan_of([1, 1, 1], count, codec.block)
+    reducers = members_of(network, plan, count, codec)
+    begin(reducers, plan, codec, vectors_of(3, count, 5))
 
     def only_member_1(a: str, b: str, message: Message, payload: list[memoryview]) -> Message:
         return tamper(message, payload) if (a, b) == (peer(1), peer(0)) else message  # type: ignore[operator]
 
     network.tamper = only_member_1
-    tasks = [asyncio.create_task(reducer.reduce(draft)) for reducer in reducers]
+    tasks = [asyncio.create_task(reducer.reduce(plan)) for reducer in reducers]
     await until(lambda: bool(network.refused))
     await settle()
-    assert peer(1) in reducers[0].waiting_on()
+    assert peer(1) in waiting_on(reducers[0])
     for task in tasks:
         await cancelled(task)
     assert {(liar, victim) for liar, victim, _ in network.refused} == {(peer(1), peer(0))}
@@ -364,53 +421,57 @@ async def test_a_ballot_that_we_have_not_agreed_to_is_refused(network: Network) 
 
 async def test_pieces_of_attempts_that_ended_are_dropped(network: Network) -> None:
     codec, count = CODECS["int8"], 10_000
-    draft = draft_of([1, 1], count, codec.block, ballot=(3, 2, 1))
-    reducer, other = members_of(network, draft, count, codec)
+    plan = plan_of([1, 1], count, codec.block, ballot=(3, 2, 1))
+    reducer, other = members_of(network, plan, count, codec)
     part = Part(ballot=Ballot(round=3, attempt=1, rank=0), start=0, stop=1024)
     with pytest.raises(BadMessage, match="without being asked"):
         reducer.open_payload(peer(1), part, 1028)
-    begin([reducer, other], draft, codec, vectors_of(2, count, 5))
-    await all_reduce([reducer, other], draft)
+    begin([reducer, other], plan, codec, vectors_of(2, count, 5))
+    await all_reduce([reducer, other], plan)
     assert reducer.open_payload(peer(1), part, 1028) is None
     reducer.on_payload(peer(1), part, None)
-    reducer.on_go(peer(1), Go(ballot=part.ballot, room=10**6, parts=0, means=0))
-    assert reducer.open_payload(peer(1), Part(ballot=draft.ballot, start=0, stop=5120), 5140) is None  # a repetition
-    reducer.on_payload(peer(1), Part(ballot=draft.ballot, start=0, stop=5120), [])
+    reducer.on_go(peer(1), Go(ballot=part.ballot, room=10**6, parts=b"", means=b""))
+    assert reducer.open_payload(peer(1), Part(ballot=plan.ballot, start=0, stop=5120), 5140) is None  # a repetition
+    reducer.on_payload(peer(1), Part(ballot=plan.ballot, start=0, stop=5120), [])
     reducer.begin_round(4, None)
-    assert reducer.open_payload(peer(1), Part(ballot=draft.ballot, start=0, stop=5120), 5140) is None
+    assert reducer.open_payload(peer(1), Part(ballot=plan.ballot, start=0, stop=5120), 5140) is None
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"ballot": Ballot(round=4, attempt=0, rank=0)},
         {"codec": "int4"},
-        {"spans": (0, 100, 10_000)},
-        {"spans": (0, 1024, 9216)},
-        {"spans": (0, 11_264, 10_000)},
-        {"spans": (0, 10_000)},
-        {"seats": draft_of([1, 1], 1, 1, members=[peer(0), peer(0)]).seats},
-        {"seats": draft_of([1, 1], 1, 1, members=[peer(1), peer(2)]).seats},
-        {"seats": draft_of([0, 0], 1, 1, spans=(0, 0, 1)).seats},
+        {"piece": 1000},
+        {"segments": ()},
+        {"segments": plan_of([1, 1], 9216, 1024).draft.segments},
+        {"segments": plan_of([1], 10_000, 1024).draft.segments},
+        {"seats": plan_of([1, 1], 1, 1, members=[peer(1), peer(2)]).draft.seats},
+        {"seats": plan_of([0, 0], 1, 1).draft.seats},
     ],
 )
-async def test_a_draft_that_does_not_fit_is_refused(network: Network, change: dict[str, object]) -> None:
+async def test_a_plan_that_does_not_fit_is_refused(network: Network, change: dict[str, object]) -> None:
     codec, count = CODECS["int8"], 10_000
-    draft = draft_of([1, 1], count, codec.block)
-    reducer = members_of(network, draft, count, codec)[0]
+    plan = plan_of([1, 1], count, codec.block)
+    reducer = members_of(network, plan, count, codec)[0]
     reducer.begin_round(3, source_of(codec, vectors_of(1, count, 0)[0]))
     with pytest.raises(BadMessage):
-        await reducer.reduce(draft.model_copy(update=change))
+        await reducer.reduce(plan.model_copy(update={"draft": plan.draft.model_copy(update=change)}))
+    with pytest.raises(BadMessage, match="after"):
+        await reducer.reduce(plan.model_copy(update={"ballot": Ballot(round=4, attempt=0, rank=0)}))
     reducer.begin_round(3, None)
     with pytest.raises(BadMessage, match="weight that we did not report"):
-        await reducer.reduce(draft)
+        await reducer.reduce(plan)
+    done = tuple(route.model_copy(update={"done": True}) for route in plan.routes)
+    reducer.begin_round(3, source_of(codec, vectors_of(1, count, 0)[0]))
+    with pytest.raises(BadMessage, match="serve what we do not have"):
+        await reducer.reduce(plan.model_copy(update={"routes": done}))
 
 
 async def test_an_attempt_is_not_made_twice(network: Network) -> None:
     codec, count = CODECS["int8"], 10_000
-    draft = draft_of([1], count, codec.block)
-    (reducer,) = members_of(network, draft, count, codec, piece_size=PIECE_SIZE)
+    plan = plan_of([1], count, codec.block)
+    (reducer,) = members_of(network, plan, count, codec)
     reducer.begin_round(3, source_of(codec, vectors_of(1, count, 0)[0]))
-    await reducer.reduce(draft)
+    await reducer.reduce(plan)
     with pytest.raises(BadMessage):
-        await reducer.reduce(draft)
+        await reducer.reduce(plan)
