@@ -164,8 +164,12 @@ class Coordinator:
 
     def _note_repair(self, old: Plan, new: Plan) -> Note:
         lost = sorted(set(old.draft.voters) - set(new.draft.voters))
+        reports = [p.means for p in self.promises.values() if p.plan is not None and p.plan.ballot == old.ballot]
+        held = sum(max(column) for column in zip(*reports, strict=False)) * old.draft.piece
+        count = self.board.rules.count
         fields = {"round": self.board.round, "attempt": new.ballot.attempt, "lost": lost}
-        return Note("repaired", fields | {"segments": len(new.draft.segments)})
+        numbers = {"segments": len(new.draft.segments), "values": count, "kept": min(held, count)}
+        return Note("repaired", fields | numbers)
 
     # --- votes of earlier attempts ---
 
