@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from ops.codec import Encoded
 from p2p.channel.hello import Hello
 from p2p.channel.mesh import Mesh
 from p2p.identity import Identity, verify
+from p2p.outcome import Committed, Missed, Outcome
 from p2p.protocol import ledger
 from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
@@ -32,7 +32,6 @@ from p2p.protocol.messages import (
     Plan,
     Prepare,
     Promise,
-    Record,
     Records,
     SignedRecord,
     Status,
@@ -42,7 +41,7 @@ from p2p.protocol.plan import Head, Rules
 from p2p.protocol.round import RoundCore
 from p2p.reduce.reducer import Reducer, Source
 from p2p.transfer.fetch import FetchResult
-from p2p.transfer.state import StateDigests, StateStore
+from p2p.transfer.state import StateStore
 from p2p.transfer.transfer import Transfer, TransferMessage, TransferPayload
 
 log = logging.getLogger(__name__)
@@ -56,29 +55,6 @@ FINISH_SECONDS = 6.0
 """How long a leaving member stays for a round that the others are in the middle of."""
 
 
-@dataclass(frozen=True)
-class Committed:
-    """The round is committed, and its outer step applied here."""
-
-    signed: SignedRecord
-    state: StateDigests
-    """Of the state after the round."""
-    seconds: float
-    """From our Ready until the outer step was applied."""
-
-    @property
-    def record(self) -> Record:
-        return self.signed.record
-
-
-@dataclass(frozen=True)
-class Missed:
-    """The swarm went on without us: `sync`, then take part in the next round."""
-
-    reason: str
-
-
-Outcome = Committed | Missed
 Listener = Callable[[str, dict[str, object]], None]
 """(event, fields): what an operator may want to know."""
 

@@ -26,7 +26,8 @@ from ops.encoded import Encoded
 from ops.pseudo_gradient import all_finite
 from p2p.discovery.discovery import Discovery
 from p2p.identity import Identity
-from p2p.member import Committed, Member
+from p2p.member import Member
+from p2p.outcome import Committed
 from p2p.protocol import ledger
 from p2p.protocol.model import Range
 from p2p.reduce.reducer import Source

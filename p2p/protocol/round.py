@@ -87,7 +87,7 @@ class RoundCore:
 
     def begin_at(self, head: Head, now: float) -> None:
         """Before anything else: we come back with the state of this head, and others may be further."""
-        self._new_round(head, now)
+        self._new_round(head, now, first=False)
 
     def on_synced(self, head: Head, state_root: bytes, now: float) -> list[Effect]:
         """We hold the state that `head` committed (genesis: the seeded one)."""

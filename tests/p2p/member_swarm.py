@@ -16,7 +16,8 @@ from p2p.channel.hello import RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
 from p2p.identity import Identity, verify
-from p2p.member import Committed, Member, Missed
+from p2p.member import Member
+from p2p.outcome import Committed, Missed
 from p2p.protocol import ledger
 from p2p.protocol.chain import MemoryChain
 from p2p.protocol.plan import Rules
