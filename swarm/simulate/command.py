@@ -39,13 +39,13 @@ def scenario_of(
     faults: a fault script; the options add to it. Raises BadFaults, ImpossibleScenario.
     """
     if faults is None and join_at is leave_at is kill_at is None:
-        return Scenario.demo(nodes, ROUNDS if rounds is None else rounds, settings.run, settings.node.device)
+        return Scenario.demo(nodes, ROUNDS if rounds is None else rounds, settings.run, settings.node)
     script = load_faults(faults) if faults else FaultScript()
     if rounds is None and script.chaos is None:
         rounds = ROUNDS
     added = shorthands(nodes, rounds, join_at or None, leave_at or None, kill_at or None)
     script = script.model_copy(update={"faults": (*script.faults, *added)})
-    return Scenario(nodes, rounds, script, settings.run, settings.node.device)
+    return Scenario(nodes, rounds, script, settings.run, settings.node)
 
 
 def simulate(

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2p.errors import SwarmError
-from swarm.config import NodeConfig
 from swarm.simulate.board import Board, NodeView
 from swarm.simulate.clock import skewed
 from swarm.simulate.network import Network
@@ -28,6 +27,8 @@ ORPHAN_SECONDS = 5.0
 """What a dead node started has this long to notice it."""
 KNOWN_PEERS = 3
 """Nodes that a newcomer's bootstrap list names beside the bootstrap: whichever of them is dead, it gets in."""
+_PLACES = {"announce_host": None, "key_file": None, "events_file": None, "checkpoint_dir": None}
+"""Settings of one machine's node that would make those of several get in each other's way."""
 _TICK_SECONDS = 0.1
 
 
@@ -128,18 +129,18 @@ class Fleet:
 
     def _write_config(self, name: str, found: bool, before: NodeView | None) -> Path:
         known = [view.addresses[0] for other in self.running() if (view := self.board.nodes[other]).addresses]
-        node = NodeConfig(
-            name=name,
-            host=self._host(name),
-            port=before.port if before else 0,
-            dht_port=_tcp_port(before.addresses[0]) if before and before.addresses else 0,
-            bootstrap_peers=(self._bootstrap_address, *known[:KNOWN_PEERS]),
-            found=found,
-            state_dir=self.workspace.state_dir(name),
-            device=self.scenario.device,
-            threads=self.scenario.threads,
-            rounds=self.scenario.rounds,
-        )
+        own = {
+            "name": name,
+            "host": self._host(name),
+            "port": before.port if before else 0,
+            "dht_port": _tcp_port(before.addresses[0]) if before and before.addresses else 0,
+            "bootstrap_peers": (self._bootstrap_address, *known[:KNOWN_PEERS]),
+            "found": found,
+            "state_dir": self.workspace.state_dir(name),
+            "threads": self.scenario.node.threads or self.scenario.threads,
+            "rounds": self.scenario.rounds,
+        }
+        node = self.scenario.node.model_copy(update=own | _PLACES)
         return self.workspace.write_config(name, self.scenario.run_config, node)
 
     def _spawn(self, name: str, *arguments: str, clock: float) -> Child:

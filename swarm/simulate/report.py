@@ -43,7 +43,7 @@ def build_report(
 ) -> dict[str, Any]:
     """The content of report.json. params: values of the flat vector; bits: of the codec, per value."""
     rounds = sorted((event for view in board.nodes.values() for event in view.rounds), key=lambda e: (e.round, e.node))
-    faults = [_fault(item) for item in done]
+    faults = faults_of(done)
     return {
         "rounds": [_row(event) for event in rounds],
         "totals": totals(board, rounds, scenario.run.codec, params, bits),
@@ -148,8 +148,12 @@ def _differences(number: int, events: Iterable[Round], names: Mapping[str, str])
     return problems
 
 
-def _fault(done: Done) -> dict[str, Any]:
+def faults_of(done: Iterable[Done]) -> list[dict[str, Any]]:
     """Who, what, after which round, when and, where it is known, for how long."""
+    return [_fault(item) for item in done]
+
+
+def _fault(done: Done) -> dict[str, Any]:
     after = done.round if done.fault.after_round is None else done.fault.after_round
     fault = {"kind": done.fault.kind, "node": done.node, "after_round": after, "seconds": round(done.seconds, 1)}
     return fault if done.fault.seconds is None else fault | {"lasting": round(done.fault.seconds, 1)}

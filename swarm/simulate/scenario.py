@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field
 
 from p2p.errors import SwarmError
-from swarm.config import RunConfig
+from swarm.config import NodeConfig, RunConfig
 from swarm.simulate.chaos import wrong_clock
 from swarm.simulate.faults import BadFaults, Chaos, Fault, FaultScript, Kind, check_faults, named
 
@@ -26,7 +26,8 @@ class Scenario:
     """None with chaos, which ends by the clock."""
     script: FaultScript = field(default_factory=FaultScript)
     run: RunConfig = field(default_factory=RunConfig)
-    device: str = "cpu"
+    node: NodeConfig = field(default_factory=NodeConfig)
+    """What all nodes have in common; names, places and addresses are the simulation's."""
     stall_seconds: float = 180.0
     """The simulation gives up when no node gets anything done for so long."""
 
@@ -42,12 +43,12 @@ class Scenario:
         check_faults(self.script, self.founders, self.rounds)
 
     @classmethod
-    def demo(cls, nodes: int, rounds: int, run: RunConfig, device: str) -> Scenario:
+    def demo(cls, nodes: int, rounds: int, run: RunConfig, node: NodeConfig) -> Scenario:
         """One node joins after a third of the rounds and one leaves after two thirds, where that is possible."""
         join_at = rounds * 3 // 10 or None
         leave_at = rounds * 6 // 10 or None if nodes > 1 and rounds > 1 else None
         script = FaultScript(faults=shorthands(nodes, rounds, join_at, leave_at, None))
-        return cls(nodes, rounds, script, run, device)
+        return cls(nodes, rounds, script, run, node)
 
     @property
     def founders(self) -> tuple[str, ...]:

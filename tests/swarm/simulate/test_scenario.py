@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.config import RunConfig
+from swarm.config import NodeConfig, RunConfig
 from swarm.simulate.faults import BadFaults, Chaos, Fault, FaultScript
 from swarm.simulate.scenario import ImpossibleScenario, Scenario, shorthands
 
@@ -16,7 +16,7 @@ def told(scenario: Scenario) -> list[tuple[str, str | None, int | None]]:
 
 
 def test_the_demo_has_one_join_and_one_leave() -> None:
-    demo = Scenario.demo(4, 10, RunConfig(), "cpu")
+    demo = Scenario.demo(4, 10, RunConfig(), NodeConfig())
     assert told(demo) == [("join", "node4", 3), ("leave", "node3", 6)]
     assert demo.founders == ("node0", "node1", "node2", "node3")
 
@@ -24,7 +24,7 @@ def test_the_demo_has_one_join_and_one_leave() -> None:
 @pytest.mark.parametrize("nodes", range(1, 6))
 @pytest.mark.parametrize("rounds", range(1, 14))
 def test_the_demo_is_possible_with_any_numbers(nodes: int, rounds: int) -> None:
-    demo = Scenario.demo(nodes, rounds, RunConfig(), "cpu")
+    demo = Scenario.demo(nodes, rounds, RunConfig(), NodeConfig())
     assert all(after is not None and 1 <= after < rounds for _, _, after in told(demo))
 
 

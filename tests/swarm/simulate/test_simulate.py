@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from swarm.config import Config
+from swarm.config import Config, NodeConfig
+from swarm.config_load import load_config
 from swarm.simulate import command as simulate_command
 from swarm.simulate.command import scenario_of, simulate
 from swarm.simulate.faults import Chaos, Fault, FaultScript
@@ -180,6 +181,15 @@ def test_keep_keeps_the_files(run: Run, tmp_path: Path, capsys: pytest.CaptureFi
     assert f"state, logs         {kept}" in capsys.readouterr().out
 
 
+def test_nodes_share_the_settings_that_are_not_their_own(run: Run, tmp_path: Path) -> None:
+    node = NodeConfig(evaluate_every=7, threads=3, name="mine", port=7, key_file=tmp_path / "key")
+    run(replace(SCENARIO, rounds=2, node=node), keep=True)
+    (kept,) = (tmp_path / "tmp").glob("swarm-*")
+    written = load_config(kept / "node1" / "swarm.toml").node
+    assert (written.evaluate_every, written.threads) == (7, 3)
+    assert (written.name, written.port, written.key_file) == ("node1", 0, None)
+
+
 def test_a_bootstrap_that_does_not_start_is_one_clear_error(run: Run, shared: Path) -> None:
     (shared / "no-bootstrap").write_text("")
     with pytest.raises(SimulationFailed, match="the bootstrap process ended: no luck today"):
@@ -194,7 +204,7 @@ def test_the_baseline_is_in_the_report(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_fault_asked_for_means_the_demo() -> None:
-    assert scenario_of(Config(), 4, None) == Scenario.demo(4, 10, Config().run, "cpu")
+    assert scenario_of(Config(), 4, None) == Scenario.demo(4, 10, Config().run, Config().node)
     assert scenario_of(Config(), 4, 10, join_at=0).script.faults == ()
     assert [fault.kind for fault in scenario_of(Config(), 4, 10, kill_at=5).script.faults] == ["kill"]
 
