@@ -12,6 +12,7 @@ import pytest
 from swarm.config import RunConfig
 from swarm.events import Refused, Started
 from tests.e2e.processes import HOST, QUICK, NodeProcess, free_port, processes
+from tests.swarm.data.prepared import TEXTS, prepared
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 ENDS_SECONDS = 60.0
@@ -67,6 +68,27 @@ def test_a_node_of_another_run_is_told_what_differs(tmp_path: Path) -> None:
         refusal = other.wait(Refused)
         assert "seed is 5 here, 0 there" in refusal.reason
         first.wait_round(first.wait_round(1).round + 1)
+
+
+def test_data_that_is_not_there(tmp_path: Path) -> None:
+    run = QUICK.model_copy(update={"data": "mine"})
+    assert "set data_dir in [node]" in ends_with_one_line(tmp_path / "a", run)
+    assert f"no manifest.json in {tmp_path}/mine" in ends_with_one_line(tmp_path / "b", run, data_dir=str(tmp_path))
+
+
+def test_nodes_train_on_prepared_data_and_one_with_other_data_is_told_which(tmp_path: Path) -> None:
+    run = QUICK.model_copy(update={"data": "embedded:1, mine:3", "founders": 2})
+    prepared(tmp_path / "data" / "mine")
+    prepared(tmp_path / "other" / "mine", TEXTS[1:])
+    with processes(tmp_path) as group:
+        first = group.start(run, found=True, data_dir=str(tmp_path / "data"))
+        address = first.wait(Started).bootstrap[:1]
+        group.start(run, found=False, bootstrap_peers=address, data_dir=str(tmp_path / "data"))
+        stranger = group.start(run, found=False, bootstrap_peers=address, data_dir=str(tmp_path / "other"))
+        assert "data.digest.mine is '" in stranger.wait(Refused).reason
+        round = first.wait_round(2)
+        assert round.tokens == run.inner_steps * run.batch_size * run.sequence_length
+        group.same_digests()
 
 
 def test_garbage_on_the_port_does_not_disturb_a_node(tmp_path: Path) -> None:
