@@ -7,9 +7,9 @@ stop in the middle of a round loses no batch and doubles none, whatever was read
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import islice
 from types import TracebackType
 
 from swarm.data.batch import Batch
@@ -30,35 +30,32 @@ class Feed:
         assert depth > 0
         self._make, self._depth = make, depth
         self._pool = ThreadPoolExecutor(threads, "feed")
-        self._expected: Iterator[Sequence[int]] = iter(())
-        self._ahead: deque[tuple[tuple[int, ...], Future[Batch]]] = deque()
+        self._ahead: dict[tuple[int, ...], Future[Batch]] = {}
         self.waited_seconds = 0.0
 
     def expect(self, batches: Iterable[Sequence[int]]) -> None:
-        """Which batches will be asked for from now on, in this order; what was expected before is forgotten."""
-        for _, future in self._ahead:
+        """Which batches will be asked for next, in this order; as many as fit are made ahead.
+
+        Of what was expected before, only what is expected still is kept.
+        """
+        before, self._ahead = self._ahead, {}
+        for indices in map(tuple, islice(batches, self._depth)):
+            if indices not in self._ahead:
+                self._ahead[indices] = before.pop(indices, None) or self._pool.submit(self._make, indices)
+        for future in before.values():
             future.cancel()
-        self._ahead.clear()
-        self._expected = iter(batches)
-        self._fill()
 
     def batch(self, indices: Sequence[int], should_stop: Callable[[], bool] = lambda: False) -> Batch | None:
         """The batch of these samples, or None if should_stop() comes true while it is waited for.
 
-        Raises what making it raised. One that was not expected next is made all the same, and nothing more ahead.
+        Raises what making it raised. One that was not expected is made all the same.
         """
         began, wanted = time.monotonic(), tuple(indices)
-        if not self._ahead or self._ahead[0][0] != wanted:
-            self.expect([wanted])
-        future = self._ahead.popleft()[1]
-        self._fill()
+        future = self._ahead.pop(wanted, None) or self._pool.submit(self._make, wanted)
         try:
             while not should_stop():
-                try:
-                    return future.result(_STOP_POLL_SECONDS)
-                except TimeoutError:
-                    if future.done():
-                        raise  # it was the reader's, not ours
+                if wait((future,), _STOP_POLL_SECONDS).done:
+                    return future.result()
             return None
         finally:
             self.waited_seconds += time.monotonic() - began
@@ -75,7 +72,3 @@ class Feed:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _fill(self) -> None:
-        while len(self._ahead) < self._depth and (indices := next(self._expected, None)) is not None:
-            self._ahead.append((tuple(indices), self._pool.submit(self._make, indices)))
