@@ -40,10 +40,10 @@ class Feed:
         """
         before, self._ahead = self._ahead, {}
         for indices in map(tuple, islice(batches, self._depth)):
+            self._ahead[indices] = before.get(indices) or self._pool.submit(self._make, indices)
+        for indices, future in before.items():
             if indices not in self._ahead:
-                self._ahead[indices] = before.pop(indices, None) or self._pool.submit(self._make, indices)
-        for future in before.values():
-            future.cancel()
+                future.cancel()
 
     def batch(self, indices: Sequence[int], should_stop: Callable[[], bool] = lambda: False) -> Batch | None:
         """The batch of these samples, or None if should_stop() comes true while it is waited for.
@@ -51,7 +51,8 @@ class Feed:
         Raises what making it raised. One that was not expected is made all the same.
         """
         began, wanted = time.monotonic(), tuple(indices)
-        future = self._ahead.pop(wanted, None) or self._pool.submit(self._make, wanted)
+        future = self._ahead.get(wanted) or self._pool.submit(self._make, wanted)
+        self._ahead.pop(wanted, None)
         try:
             while not should_stop():
                 if wait((future,), _STOP_POLL_SECONDS).done:
