@@ -30,8 +30,9 @@ from swarm.baseline import run_baseline
 from swarm.config import RunConfig
 from swarm.data.open import open_reader
 from swarm.model.sizes import model_config
-from swarm.train.build import inner_config
+from swarm.train.build import step_config
 from swarm.train.group import LocalGroup
+from swarm.train.rank import RankTrainer
 from swarm.train.trainer import InnerTrainer
 
 NODES = 4
@@ -50,10 +51,11 @@ Say = Callable[[str], None]
 
 def diloco(run: RunConfig, rounds: int) -> float:
     """Held-out loss, in nats per byte, after `rounds` rounds of NODES replicas."""
-    inner = replace(inner_config(run), held_out_tokens=ALL_HELD_OUT)
+    inner = replace(step_config(run), held_out_tokens=ALL_HELD_OUT)
     codec = get_codec(run.codec)
     with LocalGroup() as group:
-        replicas = [InnerTrainer(model_config(run.model), inner, open_reader(run), group) for _ in range(NODES)]
+        size, reader = model_config(run.model), open_reader(run)
+        replicas = [InnerTrainer(RankTrainer(size, inner, reader, group)) for _ in range(NODES)]
         theta_P = replicas[0].initial(run.seed)
         momentum_P, local_P = np.zeros_like(theta_P), np.empty_like(theta_P)
         parts = [Encoded.allocate(codec, theta_P.size) for _ in replicas]

@@ -14,9 +14,11 @@ from itertools import count, pairwise
 from swarm.config import RunConfig
 from swarm.data.open import open_reader
 from swarm.model.sizes import model_config
-from swarm.train.build import inner_config
+from swarm.train.build import step_config
 from swarm.train.group import LocalGroup
-from swarm.train.trainer import HELD_OUT_TOKENS, InnerTrainer
+from swarm.train.rank import RankTrainer
+from swarm.train.step_config import HELD_OUT_TOKENS, LocalConfig
+from swarm.train.trainer import InnerTrainer
 
 Progress = Callable[[str, int, int, float], None]
 """(name of the baseline, step from 0, steps in all, loss of the step)"""
@@ -55,13 +57,14 @@ def run_baseline(
     Forms the process's local group, so no node may run in this process. Takes about twice what one node would need for
     all the tokens. Raises Stopped.
     """
-    inner = replace(inner_config(run), held_out_tokens=held_out_tokens)
+    inner = replace(step_config(run), held_out_tokens=held_out_tokens)
     share = max(1, total_tokens // (nodes * inner.batch_size * run.sequence_length))
 
     def train(name: str, batch_size: int, stations: list[int]) -> list[float]:
         """Train once from theta_0 and evaluate after each number of steps in `stations` (ascending)."""
         sized = replace(inner, batch_size=batch_size)
-        trainer = InnerTrainer(model_config(run.model), sized, open_reader(run), group, threads=threads)
+        rank = RankTrainer(model_config(run.model), sized, open_reader(run), group, LocalConfig(threads))
+        trainer = InnerTrainer(rank)
         trainer.load_flat(trainer.initial(run.seed))
         samples, losses = count(), []
         for begin, end in pairwise([0, *stations]):

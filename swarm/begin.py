@@ -41,12 +41,13 @@ def begin(
     peer: str,
     folder: CheckpointFolder,
     remote: RemoteStore | None,
-    initial: Callable[[], NDArray[np.float32]],
+    theta_P: NDArray[np.float32],
+    initial: Callable[[NDArray[np.float32]], object],
     tell: Tell,
 ) -> Beginning:
-    """Blocks while it reads. `initial` computes the run's first parameters; it is called only if they are needed."""
+    """Blocks while it reads into theta_P. `initial` writes the run's first parameters there, if they are needed."""
     folder.sweep(peer)
-    theta_P, momentum_P = (np.zeros(layout.count, np.float32) for _ in range(2))
+    momentum_P = np.zeros(layout.count, np.float32)
 
     def refused(path: Path, reason: str) -> None:
         tell(events.CheckpointRefused(path=str(path), reason=reason))
@@ -58,9 +59,9 @@ def begin(
     if found is None and remote is not None and _download(remote, folder, chain, tell):
         found = from_disk()
     if found is None:
-        del theta_P
         momentum_P.fill(0.0)  # a checkpoint that was refused half-way leaves its traces
-        return Beginning(initial(), momentum_P, Head(chain.tip.fingerprint))
+        initial(theta_P)
+        return Beginning(theta_P, momentum_P, Head(chain.tip.fingerprint))
     steps = found.inner.steps if found.inner else None
     tell(events.Resumed(round=found.head.height, path=str(found.path), inner_steps=steps))
     return Beginning(theta_P, momentum_P, found.head, found.inner)

@@ -51,6 +51,7 @@ Found = Annotated[bool | None, typer.Option("--found/--no-found", help="Whether 
 StateDir = Annotated[Path | None, typer.Option(help="Where the key, the state and the events are kept.")]
 KeyFile = Annotated[Path | None, typer.Option(help="Ed25519 identity [default: identity.key in the state directory].")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")]
+LocalWorldSize = Annotated[int | None, typer.Option(help="Ranks that share the model here, one GPU each with CUDA.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads for training.")]
 LastRound = Annotated[int | None, typer.Option(help="Leave after this round [default: stay].")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No log lines; events are still written.")]
@@ -80,6 +81,7 @@ def node(
     key_file: KeyFile = None,
     device: Device = None,
     threads: Threads = None,
+    local_world_size: LocalWorldSize = None,
     rounds: LastRound = None,
     model: Model = None,
     inner_steps: InnerSteps = None,
@@ -106,6 +108,7 @@ def node(
         "key_file": key_file,
         "device": device,
         "threads": threads,
+        "local_world_size": local_world_size,
         "rounds": rounds,
         "quiet": quiet or None,
     }

@@ -100,6 +100,8 @@ class RunConfig(Table):
     weight_decay: NonNegative = 0.1
     grad_clip: NonNegative = 1.0
     """Largest gradient norm in an inner step; 0 means no limit."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """What inner steps compute in. Parameters, optimizer state and sums of gradients are fp32 in any case."""
     data: Annotated[str, AfterValidator(_known_mix)] = "embedded"
     """Sources with weights, see docs/data.md."""
 
@@ -135,7 +137,17 @@ class NodeConfig(Table):
     """How many GB of them."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     threads: Positive | None = None
-    """CPU threads for training; unset: one per core."""
+    """CPU threads for training, shared by the local ranks; unset: one per core."""
+    local_world_size: Annotated[int, Field(ge=1, le=8)] = 1
+    """Ranks that share the model on this machine, one GPU each with CUDA; together they are one member."""
+    micro_batch_size: Positive | None = None
+    """Samples in one forward and backward pass of one rank; unset: all that it has of a batch."""
+    activation_checkpointing: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Recompute the activations of every n-th layer in the backward pass; 0: of none."""
+    compile: bool = False
+    """torch.compile each layer. On a CPU its kernels hold the GIL, so the network has to wait for them."""
+    cpu_offload: bool = False
+    """Keep parameters and optimizer state in CPU memory; for CUDA devices."""
     rounds: Positive | None = None
     """Leave after the round with this number (round 0 only forms the first view); unset: stay."""
     bulk_lanes: Annotated[int, Field(ge=1, le=64)] = 1

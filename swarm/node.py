@@ -124,7 +124,7 @@ class Node:
         self._parts = parts
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._local_P: NDArray[np.float32] = np.empty(parts.state.count, np.float32)
+        self._local_P: NDArray[np.float32] = parts.trainer.vectors.local_P
         self._stopping = False
         self._evaluating: asyncio.Future[None] | None = None
         self._meter = RoundMeter(parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -40,8 +39,9 @@ from swarm.state_dir import RECORDS
 from swarm.tracking.metrics import METRICS, JsonLines
 from swarm.tracking.tracker import Subject
 from swarm.tracking.tracking import Tracking
-from swarm.train.build import build_trainer
-from swarm.train.group import LocalGroup
+from swarm.train.build import cores, open_trainer
+from swarm.train.group import device_of
+from swarm.train.ranks.others import OtherRanks
 from swarm.train.trainer import InnerTrainer
 
 
@@ -64,12 +64,14 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
     loop = asyncio.get_running_loop()
     run, node = config.run, config.node
     async with AsyncExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(max(2, node.threads or _cores()), "kernel"))
+        others = _start_ranks(node)
+        stack.callback(others.close)
+        pool = stack.enter_context(ThreadPoolExecutor(max(2, node.threads or cores()), "kernel"))
         trainer_thread = stack.enter_context(ThreadPoolExecutor(1, "trainer"))
         codec = get_codec(run.codec)
         warm = loop.run_in_executor(pool, warm_up, codec)
-        trainer, group = await loop.run_in_executor(trainer_thread, _open_trainer, config)
-        stack.callback(group.close)
+        trainer = await loop.run_in_executor(trainer_thread, open_trainer, config, others)
+        stack.callback(trainer.close)
         fields, fingerprint = run_fields(run, node.data_dir), run_fingerprint(run, node.data_dir)
         chain = _open_chain(node.state_dir / RECORDS, fingerprint, log)
         stack.callback(chain.close)
@@ -147,8 +149,8 @@ def _begin(
     run: RunConfig, saves: SavePlan, trainer: InnerTrainer, chain: ChainFile, peer: str, tell: Tell
 ) -> Beginning:
     """In the trainer's thread: the first state, and the inner optimizer that goes with it."""
-    initial = partial(trainer.initial, run.seed)
-    first = begin(trainer.layout, chain, peer, saves.folder, saves.remote, initial, tell)
+    theta_P, initial = trainer.vectors.theta_P, partial(trainer.initial, run.seed)
+    first = begin(trainer.layout, chain, peer, saves.folder, saves.remote, theta_P, initial, tell)
     if first.inner is not None:
         trainer.load_inner_state(first.inner)
     return first
@@ -179,13 +181,10 @@ def donor_limits(node: NodeConfig) -> DeskLimits:
     return DeskLimits(bytes_per_second=rate, burst_bytes=rate)
 
 
-def _open_trainer(config: Config) -> tuple[InnerTrainer, LocalGroup]:
-    group = LocalGroup(config.node.device)
-    return build_trainer(config, group, config.node.threads or _cores()), group
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+def _start_ranks(node: NodeConfig) -> OtherRanks:
+    """In the main thread, whose end they do not survive. Raises NoSuchDevice before any is started."""
+    device_of(node.device, 0, node.local_world_size)
+    return OtherRanks.start(node.local_world_size)
 
 
 @asynccontextmanager

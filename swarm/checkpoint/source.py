@@ -21,7 +21,7 @@ from swarm.checkpoint.load import read_state
 from swarm.checkpoint.manifest import MANIFEST, Manifest, read_manifest
 from swarm.model.llama import Llama
 from swarm.model.sizes import ModelConfig
-from swarm.train.group import layout_of
+from swarm.train.flat import layout_of
 
 UNKNOWN_CONTEXT = 2048
 

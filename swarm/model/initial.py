@@ -18,13 +18,16 @@ from swarm.model.sizes import ModelConfig
 _CHUNK = 1 << 20
 
 
-def initial_theta(layout: FlatLayout, config: ModelConfig, seed: int) -> NDArray[np.float32]:
-    """The flat fp32 vector of a new model: bit-identical for one seed on every machine, process and thread.
+def initial_theta(
+    layout: FlatLayout, config: ModelConfig, seed: int, out_P: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """The flat fp32 vector of a new model, in out_P if given: bit-identical for one seed on every machine.
 
     Norm gains are 1. Matrices are uniform with a standard deviation of 1/sqrt(fan in); those that write to the
     residual stream get 1/sqrt(2 layers) of that (GPT-2), and the embedding 0.02.
     """
-    theta_P = np.empty(layout.count, dtype=np.float32)
+    theta_P = np.empty(layout.count, dtype=np.float32) if out_P is None else out_P
+    assert theta_P.shape == (layout.count,)
     for index, entry in enumerate(layout.entries):
         values_P = theta_P[entry.start : entry.stop]
         if len(entry.shape) == 1:

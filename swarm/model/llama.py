@@ -1,4 +1,4 @@
-"""A Llama with no parallelism in it: sharding is applied from outside (swarm/train/group.py).
+"""A Llama with no parallelism in it: sharding is applied from outside (swarm/train/parallel.py).
 
 Shape suffixes: B batch, L sequence, D model width, N query heads, K key/value heads, H head size, F ffn width,
 V vocabulary, R half a head (rotary pairs). Where samples are packed from documents, cosine_LR and sine_LR have rows of

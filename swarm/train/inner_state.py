@@ -15,7 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ops.layout import FlatLayout
-from swarm.train.group import LocalGroup, local_shard
+from swarm.train.flat import local_shard
+from swarm.train.group import LocalGroup
+
+
+def optimizer_vectors(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Names of all that is kept a parameter (AdamW: exp_avg, exp_avg_sq); none before the first step."""
+    states = optimizer.state.items()
+    names = {key for parameter, state in states for key, value in state.items() if _is_vector(value, parameter)}
+    return tuple(sorted(names))
+
+
+def _is_vector(value: object, parameter: Tensor) -> bool:
+    return isinstance(value, Tensor) and value.shape == parameter.shape
 
 
 def store_optimizer(
@@ -25,11 +37,11 @@ def store_optimizer(
     group: LocalGroup,
     vector: Callable[[str], NDArray[np.float32]],
 ) -> None:
-    """Copy this rank's rows of all that is kept a parameter (AdamW: exp_avg, exp_avg_sq) into `vector(name)`."""
+    """Copy this rank's rows of each of the `optimizer_vectors` into `vector(name)`."""
     for name, parameter in model.named_parameters():
         start, stop = layout.entry(name).shard(group.rank, group.world)
         for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
+            if _is_vector(value, parameter):
                 torch.from_numpy(vector(key)[start:stop]).copy_(local_shard(value).reshape(-1))
 
 

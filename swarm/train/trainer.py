@@ -1,6 +1,6 @@
-"""Inner training: what a node does alone between two rounds.
+"""Inner training as the node sees it: what it does alone between two rounds, on however many local ranks.
 
-Shape suffixes: P values of the flat vector, B samples of a batch, L sequence length.
+Shape suffix: P values of the flat vector.
 """
 
 from __future__ import annotations
@@ -12,37 +12,17 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from ops.layout import FlatLayout
 from swarm.checkpoint.inner import InnerState
-from swarm.data.batch import Batch
-from swarm.data.reader import Reader
-from swarm.model.initial import initial_theta
-from swarm.model.sizes import ModelConfig
-from swarm.train.group import LocalGroup, layout_of, load_flat, store_flat
-from swarm.train.inner_state import load_optimizer, store_optimizer
-from swarm.train.schedule import warmed_up
+from swarm.train.rank import RankTrainer, share
+from swarm.train.ranks.messages import Evaluate, Load, LoadOptimizer, Step, Store, StoreOptimizer, ranges_of
+from swarm.train.ranks.others import OtherRanks
+from swarm.train.ranks.shared import FlatVectors
 
-HELD_OUT_TOKENS = 16_384
-"""What a node evaluates on, unless told otherwise: a second of work for the demo model."""
-
-
-@dataclass(frozen=True, slots=True)
-class InnerConfig:
-    """How a node trains between rounds; the same for every node of a run."""
-
-    batch_size: int = 4
-    learning_rate: float = 2e-3
-    warmup_steps: int = 20
-    weight_decay: float = 0.1
-    grad_clip: float = 1.0  # 0: no limit
-    betas: tuple[float, float] = (0.9, 0.95)
-    held_out_tokens: int = HELD_OUT_TOKENS
+_EVALUATION_TOKENS = 2048
+"""Of one forward pass on one rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,67 +42,62 @@ class TrainResult:
     skipped: int
 
 
-_EVALUATION_BATCH_TOKENS = 2048
-
-
 def _ignore(_step: int, _loss: float) -> None:
     """For callers that want no progress."""
 
 
 class InnerTrainer:
-    """One node's model, its AdamW and its data, as one FSDP2 group.
+    """Drives all ranks of the local group, of which `own` is rank 0 in this process.
 
-    Not thread-safe; may be used from any one thread at a time, not only the one that made it. AdamW's moments persist
-    over rounds: load_flat replaces the parameters and nothing else (DiLoCo, arXiv:2311.08105).
+    Not thread-safe, like a rank. With other ranks only the node's own flat vectors can be loaded and stored, because
+    each rank reads and writes its part of them by itself. Every method raises RankLost if one of those ranks is gone.
     """
 
-    def __init__(
-        self,
-        model: ModelConfig,
-        inner: InnerConfig,
-        reader: Reader,
-        group: LocalGroup,
-        *,
-        threads: int = 1,
-    ) -> None:
-        self.config, self.inner, self.group, self.threads = model, inner, group, threads
-        self._settle_in_thread()
-        self.reader = reader
-        self._held_out = reader.held_out(inner.held_out_tokens)
-        self.model = group.sharded_model(model)
-        self.layout: FlatLayout = layout_of(self.model)
-        self._parameters = list(self.model.parameters())
-        self._optimizer = torch.optim.AdamW(
-            self._parameters, lr=inner.learning_rate, betas=inner.betas, weight_decay=inner.weight_decay, fused=True
-        )
-        self.steps_taken = 0
+    def __init__(self, own: RankTrainer, others: OtherRanks | None = None, vectors: FlatVectors | None = None) -> None:
+        self.own, self._others = own, others or OtherRanks()
+        self.vectors = vectors or FlatVectors.private(own.layout.count)
 
-    def initial(self, seed: int) -> NDArray[np.float32]:
-        """theta_0 of a run, the same bits on every founder. It is not loaded."""
-        return initial_theta(self.layout, self.config, seed)
+    @property
+    def layout(self) -> FlatLayout:
+        return self.own.layout
+
+    def close(self) -> None:
+        """Take the group apart, in any thread; the other ranks are not told."""
+        self.own.group.close()
+
+    # --- state ---
+
+    def initial(self, seed: int, out_P: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """theta_0 of a run, the same bits on every founder, in out_P if given. It is not loaded."""
+        return self.own.initial(seed, out_P)
 
     def load_flat(self, theta_P: NDArray[np.float32]) -> None:
         """Set the parameters; theta_P is only read."""
-        load_flat(self.model, self.layout, self.group, theta_P)
+        with self._others.doing(lambda _rank: Load(vector=self.vectors.index(theta_P))):
+            self.own.load_flat(theta_P)
 
     def store_flat(self, out_P: NDArray[np.float32]) -> None:
         """Copy the parameters into out_P."""
-        store_flat(self.model, self.layout, self.group, out_P)
+        with self._others.doing(lambda _rank: Store(vector=self.vectors.index(out_P))):
+            self.own.store_flat(out_P)
 
     def inner_state(self) -> InnerState:
-        """A copy of AdamW's moments and its counter, for a checkpoint."""
-        vectors: dict[str, NDArray[np.float32]] = {}
-
-        def vector(name: str) -> NDArray[np.float32]:
-            return vectors.setdefault(name, np.empty(self.layout.count, np.float32))
-
-        store_optimizer(self._optimizer, self.model, self.layout, self.group, vector)
-        return InnerState(vectors, self.steps_taken)
+        """A copy of what the optimizer keeps (AdamW: its moments) and its counter, for a checkpoint."""
+        names = self.own.optimizer_vectors()
+        with self._others.lent(names, self.layout.count) as lent:
+            with self._others.doing(lambda _rank: StoreOptimizer(names=names), lent.descriptors):
+                self.own.store_optimizer(lent.vectors.__getitem__)
+            return InnerState(lent.vectors, self.own.steps_taken)
 
     def load_inner_state(self, state: InnerState) -> None:
         """Go on from these moments, also if they come from a group of another size."""
-        load_optimizer(self._optimizer, self.model, self.layout, self.group, state.vectors, state.steps)
-        self.steps_taken = state.steps
+        names = tuple(state.vectors)
+        with self._others.lent(names, self.layout.count, state.vectors) as lent:
+            command = LoadOptimizer(names=names, steps=state.steps)
+            with self._others.doing(lambda _rank: command, lent.descriptors):
+                self.own.load_optimizer(state.vectors, state.steps)
+
+    # --- training ---
 
     def train(
         self,
@@ -131,76 +106,55 @@ class InnerTrainer:
         should_stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[int, float], None] = _ignore,
     ) -> TrainResult:
-        """Take up to `steps` AdamW steps on the samples with these global indices.
+        """Take up to `steps` optimizer steps on the samples with these global indices.
 
         Ends early when should_stop() says so (asked before each step, before its samples are drawn) or the samples run
         out; the last batch may be short. on_step(step, loss) follows each step that was taken.
         """
-        self._settle_in_thread()
+        self.own.settle_in_thread()
         began = time.perf_counter()
         losses: list[float] = []
         tokens = drawn = skipped = 0
         for step in range(steps):
             if should_stop():
                 break
-            indices = list(islice(samples, self.inner.batch_size))
+            indices = list(islice(samples, self.own.config.batch_size))
             if not indices:
                 break
-            batch = self.reader.batch(indices)
-            drawn += len(batch)
-            loss = self._step(batch)
+            drawn += len(indices)
+            loss = self._step(indices)
             if loss is None:
                 skipped += 1
                 continue
-            tokens += batch.tokens
+            tokens += len(indices) * self.own.reader.sequence_length
             losses.append(loss)
             on_step(step, loss)
         mean = sum(losses) / len(losses) if losses else math.nan
         seconds = time.perf_counter() - began
         return TrainResult(mean, tokens, drawn, len(losses), seconds, skipped)
 
+    def _step(self, indices: list[int]) -> float | None:
+        """One step of the whole group on the whole batch: each rank gets its share, in equally many micro-batches."""
+        world, of = self._others.world, len(indices)
+        most = -(-of // world)
+        micro_batches = -(-most // (self.own.local.micro_batch_size or most))
+
+        def command(rank: int) -> Step:
+            first, last = share(0, of, rank, world)
+            return Step(samples=ranges_of(indices[first:last]), of=of, micro_batches=micro_batches)
+
+        with self._others.doing(command):
+            return self.own.step(indices[: share(0, of, 0, world)[1]], of, micro_batches)
+
     def evaluate(self, should_stop: Callable[[], bool] = lambda: False) -> float:
         """Held-out loss in nats per token (bytes), over a fixed set of samples; NaN if it was stopped on the way."""
-        self._settle_in_thread()
-        samples, total = len(self._held_out), 0.0
-        with torch.no_grad():
-            size = max(1, _EVALUATION_BATCH_TOKENS // self.reader.sequence_length)
-            for start in range(0, samples, size):
-                if should_stop():
-                    total = math.nan
-                    break
-                batch = self._held_out.rows(start, start + size)
-                total += float(self._loss(batch)) * len(batch)
-        for module in (*self.model.layers, self.model):
-            module.reshard()  # a forward without a backward leaves the root gathered, and its copy would go stale
-        return total / samples
-
-    def _step(self, batch: Batch) -> float | None:
-        """One optimizer step and its loss, or None if loss or gradient were not finite: then nothing has changed."""
-        loss = self._loss(batch)
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.inner.grad_clip or math.inf)
-        assert isinstance(norm, DTensor)  # the norm over all ranks, not yet summed
-        value = float(loss.detach())
-        sane = math.isfinite(value) and math.isfinite(float(norm.full_tensor()))
-        if sane:
-            for settings in self._optimizer.param_groups:
-                settings["lr"] = warmed_up(self.steps_taken, self.inner.warmup_steps, self.inner.learning_rate)
-            self._optimizer.step()
-            self.steps_taken += 1
-        self._optimizer.zero_grad(set_to_none=True)
-        return value if sane else None
-
-    def _loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy in fp32, whatever the model computes in."""
-        device, documents = self.group.device, batch.documents_BL
-        inputs = torch.from_numpy(batch.inputs_BL).to(device)
-        targets = torch.from_numpy(batch.targets_BL).to(device)
-        logits = self.model(inputs, None if documents is None else torch.from_numpy(documents).to(device))
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
-
-    def _settle_in_thread(self) -> None:
-        """OpenMP's number of threads belongs to the calling thread: the one that trains has to set it."""
-        self.group.enter_thread()
-        if torch.get_num_threads() != self.threads:
-            torch.set_num_threads(self.threads)
+        self.own.settle_in_thread()
+        held_out, length = self.own.held_out, self.own.reader.sequence_length
+        size, total = max(1, _EVALUATION_TOKENS // length) * self._others.world, 0.0
+        for start in range(0, len(held_out), size):
+            if should_stop():
+                return math.nan
+            part = Evaluate(start=start, stop=min(start + size, len(held_out)))
+            with self._others.doing(lambda _rank, part=part: part):  # type: ignore[misc]
+                total += self.own.evaluate(part.start, part.stop)
+        return total / held_out.tokens

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from p2p.chain_file import ChainFile
 from swarm import begin as begin_module
@@ -31,7 +32,12 @@ def begun(
 ) -> tuple[Beginning, list[events.Event]]:
     told: list[events.Event] = []
     folder = CheckpointFolder(path / "checkpoints")
-    return begin(LAYOUT, chain, peer_id, folder, remote, FIRST.copy, told.append), told
+    theta_P = np.full_like(FIRST, np.nan)
+
+    def initial(out_P: NDArray[np.float32]) -> None:
+        out_P[:] = FIRST
+
+    return begin(LAYOUT, chain, peer_id, folder, remote, theta_P, initial, told.append), told
 
 
 def test_a_node_without_checkpoints_begins_with_the_first_parameters(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from swarm.data.open import open_reader
 from swarm.data.tokenizer import load_tokenizer
 from swarm.model.llama import Llama
 from swarm.model.sizes import model_config
-from swarm.train.build import inner_config
+from swarm.train.build import step_config
 from tests.swarm.data.prepared import prepared, trained_tokenizer
 
 FILE = Path(__file__).resolve().parents[2] / "configs" / "intellect-1.toml"
@@ -44,7 +44,7 @@ def test_steps_and_codec_are_those_of_the_report(config: Config) -> None:
     run = config.run
     assert run.batch_size * run.sequence_length == 2**20
     assert (run.inner_steps, run.codec, run.outer_lr, run.outer_momentum) == (100, "int8", 0.7, 0.9)
-    inner = inner_config(run)
+    inner = step_config(run)
     assert (inner.learning_rate, inner.betas, inner.weight_decay) == (7.5e-5, (0.9, 0.95), 0.1)
     assert (inner.warmup_steps, inner.grad_clip) == (1000, 1.0)
 

@@ -14,7 +14,7 @@ from ops.layout import FlatLayout
 from swarm.model.initial import initial_theta
 from swarm.model.llama import Llama
 from swarm.model.sizes import SIZES
-from swarm.train.group import layout_of
+from swarm.train.flat import layout_of
 
 DEMO = SIZES["demo"]
 # The bits themselves: founders with other software must compute the same ones.
@@ -34,7 +34,7 @@ def test_another_process_and_other_threads_compute_the_same_bits() -> None:
     program = (
         "import torch; from ops.digest import digest; from swarm.model.initial import initial_theta;"
         "from swarm.model.llama import Llama; from swarm.model.sizes import SIZES;"
-        "from swarm.train.group import layout_of; torch.manual_seed(99);"
+        "from swarm.train.flat import layout_of; torch.manual_seed(99);"
         "layout = layout_of(Llama(SIZES['demo'])); print(digest(initial_theta(layout, SIZES['demo'], 3)).hex())"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()

@@ -18,12 +18,14 @@ from swarm.data.reader import Reader
 from swarm.model.llama import Llama
 from swarm.model.sizes import SIZES, ModelConfig
 from swarm.train.group import LocalGroup
+from swarm.train.rank import RankTrainer
 from swarm.train.schedule import warmed_up
-from swarm.train.trainer import InnerConfig, InnerTrainer
+from swarm.train.step_config import StepConfig
+from swarm.train.trainer import InnerTrainer
 from tests.swarm.data.sources import joined, reader_of, source_of
 
 TINY = ModelConfig("tiny", dim=32, layers=2, heads=4, kv_heads=2, ffn=48, vocab=256, tied=True)
-INNER = InnerConfig(batch_size=4, learning_rate=1e-2, warmup_steps=5, held_out_tokens=512)
+INNER = StepConfig(batch_size=4, learning_rate=1e-2, warmup_steps=5, held_out_tokens=512)
 _TEXT_N = np.frombuffer((b"the quick brown fox jumps over the lazy dog; " * 200)[:8000], dtype=np.uint8)
 READER = reader_of(source_of(_TEXT_N[:7000], _TEXT_N[7000:]))
 
@@ -37,9 +39,9 @@ def group() -> Iterator[LocalGroup]:
 
 
 def trainer(
-    group: LocalGroup, inner: InnerConfig = INNER, model: ModelConfig = TINY, reader: Reader = READER
+    group: LocalGroup, inner: StepConfig = INNER, model: ModelConfig = TINY, reader: Reader = READER
 ) -> InnerTrainer:
-    made = InnerTrainer(model, inner, reader, group)
+    made = InnerTrainer(RankTrainer(model, inner, reader, group))
     made.load_flat(made.initial(0))
     return made
 
@@ -178,7 +180,7 @@ def test_a_stop_ends_before_the_next_step_and_draws_no_samples(group: LocalGroup
 
 
 def test_a_step_of_the_demo_model_is_short_enough_to_stop_within_a_second(group: LocalGroup) -> None:
-    made = trainer(group, replace(InnerConfig(), held_out_tokens=128), SIZES["demo"])
+    made = trainer(group, replace(StepConfig(), held_out_tokens=128), SIZES["demo"])
     losses_of(made, 1)
     before = time.thread_time()
     losses_of(made, 1)
@@ -193,14 +195,14 @@ def test_samples_may_run_out(group: LocalGroup) -> None:
 
 def test_a_step_without_a_finite_gradient_is_left_out(group: LocalGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     made, reference = trainer(group), trainer(group)
-    compute = made._loss
+    compute = made.own._loss
     poisoned = itertools.count()
 
     def loss(batch: Batch) -> torch.Tensor:
         value = compute(batch)
         return value * math.nan if next(poisoned) == 1 else value
 
-    monkeypatch.setattr(made, "_loss", loss)
+    monkeypatch.setattr(made.own, "_loss", loss)
     result = made.train(iter(range(12)), 3)
     assert (result.steps, result.skipped, result.samples, result.tokens) == (2, 1, 12, 8 * 16)
     assert math.isfinite(result.loss)
@@ -233,7 +235,7 @@ def test_documents_of_a_sample_do_not_see_each_other(group: LocalGroup) -> None:
 
     def loss(text_N: np.ndarray, length: int) -> float:
         reader = reader_of(source_of(text_N), sequence_length=length)
-        return made._loss(reader.batch([0])).item() * length
+        return made.own._loss(reader.batch([0])).item()
 
     apart = sum(loss(packed[start:stop], stop - start) for start, stop in ((0, 10), (10, 33)))
     # Alone, an end is followed by the beginning of its own document; packed, by that of the other: both are "t".

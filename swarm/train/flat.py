@@ -1,0 +1,61 @@
+"""Between a rank's shards and the flat vector, which is all that the network sees.
+
+The flat vector is fp32, in the order of the model's named parameters. Rank r owns, of every parameter, the rows that
+FSDP2's dim-0 sharding gives it; each rank copies its own rows to or from the one vector of the node, so nothing is ever
+gathered and no rank holds a copy.
+
+Shape suffix: P values of the flat vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from ops.layout import FlatLayout
+from swarm.train.group import LocalGroup
+
+
+def layout_of(model: nn.Module) -> FlatLayout:
+    """Names and full shapes of a model's parameters, in order; the same for every sharding (meta tensors do)."""
+    return FlatLayout.of([(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()])
+
+
+def store_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, out_P: NDArray[np.float32]) -> None:
+    """Copy this rank's rows of every parameter into the flat vector."""
+    for flat_P, local_P in _rows(model, layout, group, out_P):
+        torch.from_numpy(flat_P).copy_(local_P)
+
+
+def load_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, theta_P: NDArray[np.float32]) -> None:
+    """Set this rank's rows of every parameter from the flat vector, which is only read."""
+    for flat_P, local_P in _rows(model, layout, group, theta_P):
+        if local_P.device.type == "cpu":
+            np.copyto(local_P.numpy(), flat_P)
+        else:
+            local_P.copy_(torch.from_numpy(flat_P if flat_P.flags.writeable else flat_P.copy()))
+
+
+def local_shard(tensor: Tensor) -> Tensor:
+    """The part of a parameter or gradient that lies on this rank, without autograd."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
+
+
+def _rows(
+    model: nn.Module, layout: FlatLayout, group: LocalGroup, flat_P: NDArray[np.float32]
+) -> Iterator[tuple[NDArray[np.float32], Tensor]]:
+    """(slice of the flat vector, this rank's local values of it) for every parameter that has rows here."""
+    assert flat_P.shape == (layout.count,), "not a flat vector of this model"
+    assert flat_P.dtype == np.float32, "the flat vector is fp32"
+    for name, parameter in model.named_parameters():
+        assert isinstance(parameter, DTensor), f"{name} is gathered: reshard() the model before its shards are touched"
+        start, stop = layout.entry(name).shard(group.rank, group.world)
+        local_P = local_shard(parameter).view(-1)
+        assert local_P.numel() == stop - start, f"{name}: the shard is not the rows of rank {group.rank}"
+        if stop > start:
+            yield flat_P[start:stop], local_P

@@ -1,0 +1,147 @@
+"""One rank's part of inner training: its shard of the model, its optimizer and its share of each batch.
+
+All ranks of a group call the same methods in the same order with their own arguments; inside, they meet in collectives.
+
+Shape suffixes: P values of the flat vector, B samples of a batch, L sequence length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from ops.layout import FlatLayout
+from swarm.data.batch import Batch
+from swarm.data.reader import Reader
+from swarm.model.initial import initial_theta
+from swarm.model.sizes import ModelConfig
+from swarm.train.flat import layout_of, load_flat, store_flat
+from swarm.train.group import LocalGroup
+from swarm.train.inner_state import load_optimizer, optimizer_vectors, store_optimizer
+from swarm.train.loss import summed_loss
+from swarm.train.optimizers import build_optimizer
+from swarm.train.parallel import as_fsdp, reshard, sharded_model
+from swarm.train.schedule import warmed_up
+from swarm.train.step_config import LocalConfig, StepConfig
+
+
+class RankTrainer:
+    """Not thread-safe; may be used from any one thread at a time, not only the one that made it.
+
+    The optimizer's state persists over rounds: load_flat replaces the parameters and nothing else (DiLoCo,
+    arXiv:2311.08105).
+    """
+
+    def __init__(
+        self,
+        model: ModelConfig,
+        config: StepConfig,
+        reader: Reader,
+        group: LocalGroup,
+        local: LocalConfig | None = None,
+    ) -> None:
+        self.model_config, self.config, self.group, self.local = model, config, group, local or LocalConfig()
+        self.settle_in_thread()
+        self.reader = reader
+        self.held_out: Batch = reader.held_out(config.held_out_tokens)
+        self.model = sharded_model(model, group, config.precision, self.local)
+        self.layout: FlatLayout = layout_of(self.model)
+        self._parameters = list(self.model.parameters())
+        self._optimizer = build_optimizer(self.model, config)
+        self.steps_taken = 0
+
+    def settle_in_thread(self) -> None:
+        """OpenMP's number of threads belongs to the calling thread: the one that trains has to set it."""
+        self.group.enter_thread()
+        if torch.get_num_threads() != self.local.threads:
+            torch.set_num_threads(self.local.threads)
+
+    # --- state ---
+
+    def initial(self, seed: int, out_P: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """theta_0 of a run, the same bits on every founder, in out_P if given. It is not loaded."""
+        return initial_theta(self.layout, self.model_config, seed, out_P)
+
+    def load_flat(self, theta_P: NDArray[np.float32]) -> None:
+        """Set this rank's rows of the parameters; theta_P is only read."""
+        load_flat(self.model, self.layout, self.group, theta_P)
+
+    def store_flat(self, out_P: NDArray[np.float32]) -> None:
+        """Copy this rank's rows of the parameters to their places in out_P."""
+        store_flat(self.model, self.layout, self.group, out_P)
+
+    def optimizer_vectors(self) -> tuple[str, ...]:
+        """What the optimizer keeps for each parameter (AdamW: exp_avg, exp_avg_sq); nothing before its first step."""
+        return optimizer_vectors(self._optimizer)
+
+    def store_optimizer(self, vector: Callable[[str], NDArray[np.float32]]) -> None:
+        """Copy this rank's rows of each of them into vector(name)."""
+        store_optimizer(self._optimizer, self.model, self.layout, self.group, vector)
+
+    def load_optimizer(self, vectors: Mapping[str, NDArray[np.float32]], steps: int) -> None:
+        """Go on as if `steps` steps had been taken and had left these."""
+        load_optimizer(self._optimizer, self.model, self.layout, self.group, vectors, steps)
+        self.steps_taken = steps
+
+    # --- a step ---
+
+    def step(self, indices: Sequence[int], of: int, micro_batches: int) -> float | None:
+        """One optimizer step of the group on a batch of `of` samples; this rank has those with these global indices.
+
+        `micro_batches`, equal on all ranks: forward and backward passes in which the step is taken; gradients are
+        summed over ranks in the last one only. Returns the mean loss of the whole batch, nats per token, or None if
+        loss or gradient were not finite: then nothing has changed.
+        """
+        summed = torch.zeros((), device=self.group.device)
+        own = self.reader.batch(indices or [0])
+        for number in range(micro_batches):
+            as_fsdp(self.model).set_requires_gradient_sync(number == micro_batches - 1)
+            start, stop = share(0, len(indices), number, micro_batches)
+            loss = self._part(own, start, stop) / (of * self.reader.sequence_length)
+            torch.autograd.backward(loss)
+            summed += loss.detach()
+        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.grad_clip or math.inf)
+        assert isinstance(norm, DTensor)  # the norm over all ranks, not yet summed
+        value = float(self.group.sum(summed))
+        sane = math.isfinite(value) and math.isfinite(float(norm.full_tensor()))
+        if sane:
+            for settings in self._optimizer.param_groups:
+                settings["lr"] = warmed_up(self.steps_taken, self.config.warmup_steps, self.config.learning_rate)
+            self._optimizer.step()
+            self.steps_taken += 1
+        self._optimizer.zero_grad(set_to_none=True)
+        return value if sane else None
+
+    # --- an evaluation ---
+
+    def evaluate(self, start: int, stop: int) -> float:
+        """Loss of the held-out samples [start, stop), in nats, summed; each rank computes its part of them."""
+        with torch.no_grad():
+            loss = self._part(self.held_out, *share(start, stop, self.group.rank, self.group.world))
+        reshard(self.model)
+        return float(self.group.sum(loss))
+
+    def _part(self, batch: Batch, start: int, stop: int) -> Tensor:
+        """Summed loss of some samples. Without any we still take part, with one that counts for nothing: the other
+        ranks need us in their collectives."""
+        if start == stop:
+            return self._loss(batch.rows(0, 1)) * 0.0
+        return self._loss(batch.rows(start, stop))
+
+    def _loss(self, batch: Batch) -> Tensor:
+        device, documents = self.group.device, batch.documents_BL
+        inputs_BL, targets_BL = (torch.from_numpy(x_BL).to(device) for x_BL in (batch.inputs_BL, batch.targets_BL))
+        logits_BLV = self.model(inputs_BL, None if documents is None else torch.from_numpy(documents).to(device))
+        return summed_loss(logits_BLV, targets_BL)
+
+
+def share(start: int, stop: int, rank: int, world: int) -> tuple[int, int]:
+    """The part of [start, stop) that one of `world` takes: consecutive, sizes differ by one at most."""
+    count = stop - start
+    return start + count * rank // world, start + count * (rank + 1) // world

@@ -1,0 +1,40 @@
+"""How inner steps are taken: what the run decides, and what each node decides for itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+
+HELD_OUT_TOKENS = 16_384
+"""What a node evaluates on, unless told otherwise: a second of work for the demo model."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepConfig:
+    """From `[run]`: the same for every node, because it decides what a step computes."""
+
+    batch_size: int = 4
+    learning_rate: float = 2e-3
+    warmup_steps: int = 20
+    weight_decay: float = 0.1
+    grad_clip: float = 1.0  # 0: no limit
+    betas: tuple[float, float] = (0.9, 0.95)
+    precision: Precision = "fp32"  # of the computation; parameters, optimizer state and sums are fp32 always
+    held_out_tokens: int = HELD_OUT_TOKENS
+
+
+@dataclass(frozen=True, slots=True)
+class LocalConfig:
+    """From `[node]`: how this machine computes it. No choice here changes a result by more than rounding.
+
+    threads: CPU threads of one rank. micro_batch_size: samples of one forward and backward pass on one rank, 0 for all
+    that it has. activation_checkpointing: recompute the activations of every n-th layer, 0 for none.
+    """
+
+    threads: int = 1
+    micro_batch_size: int = 0
+    activation_checkpointing: int = 0
+    compile: bool = False
+    cpu_offload: bool = False

@@ -1,0 +1,106 @@
+"""Groups of real processes train as one: whatever their size, the same losses, parameters and optimizer state."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from swarm.checkpoint.inner import InnerState
+from tests.swarm.train.groups import RUN, losses_of, training
+
+pytestmark = pytest.mark.timeout(300)
+STEPS = 50
+SHORT = [7, 8]
+"""Samples of one more, short batch: too few for four ranks."""
+
+
+@dataclass
+class Trained:
+    losses: list[float]
+    short: float
+    held_out: float
+    local_P: NDArray[np.float32]
+    inner: InnerState
+    after: list[float]
+
+
+def trained(world: int) -> Trained:
+    with training(world) as (trainer, _):
+        losses = losses_of(trainer, STEPS)
+        short = trainer.train(iter(SHORT), 1).loss
+        trainer.store_flat(trainer.vectors.local_P)
+        held_out, local_P, inner = trainer.evaluate(), trainer.vectors.local_P.copy(), trainer.inner_state()
+        return Trained(losses, short, held_out, local_P, inner, losses_of(trainer, 3, first=400))
+
+
+@pytest.fixture(scope="module")
+def alone() -> Trained:
+    return trained(1)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_a_group_of_any_size_trains_alike(alone: Trained, world: int) -> None:
+    before = set(os.listdir("/dev/shm"))
+    group = trained(world)
+    assert max(abs(a - b) for a, b in zip(group.losses, alone.losses, strict=True)) < 1e-5
+    assert group.short == pytest.approx(alone.short, abs=1e-5)
+    assert group.held_out == pytest.approx(alone.held_out, abs=1e-5)
+    assert np.abs(group.local_P - alone.local_P).max() < 1e-4
+    assert group.inner.steps == alone.inner.steps == STEPS + 1
+    for name, moments_P in alone.inner.vectors.items():
+        scale = np.abs(moments_P).max()
+        assert np.abs(group.inner.vectors[name] - moments_P).max() < 1e-3 * scale, name
+    assert set(os.listdir("/dev/shm")) <= before
+    assert not children()
+
+
+def test_another_number_of_ranks_goes_on_where_one_stopped(alone: Trained) -> None:
+    with training(2) as (trainer, _):
+        trainer.vectors.theta_P[:] = alone.local_P
+        trainer.load_flat(trainer.vectors.theta_P)
+        trainer.load_inner_state(alone.inner)
+        assert losses_of(trainer, 3, first=400) == pytest.approx(alone.after, abs=1e-5)
+
+
+def test_micro_batches_change_nothing_but_rounding(alone: Trained) -> None:
+    with training(2, micro_batch_size=1) as (trainer, _):
+        assert losses_of(trainer, 10) == pytest.approx(alone.losses[:10], abs=1e-5)
+
+
+def test_with_broken_parameters_no_rank_takes_a_step() -> None:
+    with training(2) as (trainer, _):
+        trainer.vectors.theta_P[-1] = np.nan  # a value of the last rank
+        trainer.load_flat(trainer.vectors.theta_P)
+        result = trainer.train(iter(range(18)), 3)
+        assert (result.steps, result.skipped) == (0, 3)
+        trainer.initial(RUN.seed, trainer.vectors.theta_P)
+        trainer.load_flat(trainer.vectors.theta_P)
+        assert trainer.train(iter(range(18)), 3).steps == 3
+
+
+def test_the_ranks_hold_no_copy_of_the_flat_vectors() -> None:
+    with training(2) as (trainer, others):
+        trainer.store_flat(trainer.vectors.local_P)
+        rank = others.pids[0]
+        mapped = [line for line in Path(f"/proc/{rank}/maps").read_text().splitlines() if "memfd:swarm-" in line]
+        assert {line.split(":")[-1].split()[0] for line in mapped} == {"swarm-theta", "swarm-local", "swarm-pulse"}
+        with pytest.raises(AssertionError, match="not one of the node's flat vectors"):
+            trainer.store_flat(np.empty_like(trainer.vectors.local_P))
+
+
+def children() -> list[str]:
+    """Ranks that this process has started and not seen the end of."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = status.read_text().rpartition(")")[2].split()
+            command = (status.parent / "cmdline").read_bytes()
+            if int(fields[1]) == os.getpid() and b"swarm.train.ranks" in command:
+                found.append(status.parent.name)
+    return found
