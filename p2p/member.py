@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ from ops.codec import Encoded
 from p2p.channel.hello import Hello
 from p2p.channel.mesh import Mesh
 from p2p.identity import Identity, verify
+from p2p.listener import Listener
 from p2p.outcome import Committed, Missed, Outcome
 from p2p.protocol import ledger
 from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
@@ -53,10 +54,6 @@ LOOK_SECONDS = 1.0
 """How often a node without state looks whether somebody has it."""
 FINISH_SECONDS = 6.0
 """How long a leaving member stays for a round that the others are in the middle of."""
-
-
-Listener = Callable[[str, dict[str, object]], None]
-"""(event, fields): what an operator may want to know."""
 
 
 class OuterState(StateStore, Protocol):
@@ -158,13 +155,21 @@ class Member:
             if self._donors():
                 return await self._fetch()
             if (self.head.record is not None and not self._anybody_ahead()) or may_found or self._founders():
-                self._chain.truncate(self.head.height)  # records of a former life, whose state is gone
+                self._forget_former_life()
                 state = await self._store.digests()
                 self._run(self._core.on_synced(self.head, state.root, self._loop.time()))
                 return None
             self._changed.clear()
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
+
+    def _forget_former_life(self) -> None:
+        """Drop records whose state is gone."""
+        records = self._chain.tip.height - self.head.height
+        self._chain.truncate(self.head.height)
+        if records:
+            message = f"{records} records after round {self.head.height} dropped: nobody has the state that they led to"
+            self._listener("notice", {"message": message})
 
     async def commit_round(self, tokens: int, used: tuple[Range, ...], source: Source | None) -> Outcome:
         """Take part in the round in progress and return when it is committed, or went on without us.
@@ -183,6 +188,9 @@ class Member:
         """Finish what the others wait for, then say that we go."""
         if self._outcome is not None and not self._outcome.done() and self._core.participant.promised is not None:
             await asyncio.wait({self._outcome}, timeout=FINISH_SECONDS)
+            if not self._outcome.done():
+                message = f"leaves round {self._core.board.round} undecided: it took more than {FINISH_SECONDS:g} s"
+                self._listener("notice", {"message": message})
         self._run(self._core.leave(self._loop.time()))
 
     async def close(self) -> None:
@@ -236,11 +244,11 @@ class Member:
         self._listener("peer_down", {"peer": peer, "reason": reason})
         self._reducer.on_link_down(peer)
         self._transfer.link_down(peer, reason)
-        self._run(self._core.on_link_down(peer, self._loop.time()))
+        self._run(self._core.on_link_down(peer, self._loop.time(), reason))
 
     def on_unreachable(self, peer: str, reason: str) -> None:
-        log.debug("%s is unreachable: %s", peer, reason)
-        self._run(self._core.on_unreachable(peer, self._loop.time()))
+        self._listener("unreachable", {"peer": peer, "reason": reason})
+        self._run(self._core.on_unreachable(peer, self._loop.time(), reason))
 
     def on_refused(self, peer: str, reason: str) -> None:
         self._listener("refused", {"peer": peer, "reason": reason})
@@ -261,7 +269,6 @@ class Member:
                         self._mesh.send(peer, message)
                 case StartReduce(plan):
                     self._cancel_reduce()
-                    self._announce(plan)
                     self._reducing = self._spawn(self._reduce(plan))
                 case CancelReduce():
                     self._cancel_reduce()
@@ -272,12 +279,6 @@ class Member:
                 case Note(event, fields):
                     self._listener(event, dict(fields))
 
-    def _announce(self, plan: Plan) -> None:
-        seats, ballot = plan.draft.voters, plan.ballot
-        coordinator = next((peer for peer in seats if self._core.board.rank(peer) == ballot.rank), "")
-        fields = {"round": ballot.round, "attempt": ballot.attempt, "members": len(seats)}
-        self._listener("reducing", fields | {"coordinator": coordinator})
-
     def _cancel_reduce(self) -> None:
         if self._reducing is not None:
             self._reducing.cancel()
@@ -287,7 +288,9 @@ class Member:
         try:
             result = await self._reducer.reduce(plan)
         except BadMessage as error:  # the coordinator finds out by its votes
-            fields = {"round": plan.ballot.round, "peer": "", "reason": str(error)}
+            rank = self._core.board.rank
+            coordinator = next((peer for peer in plan.draft.members if rank(peer) == plan.ballot.rank), "")
+            fields = {"round": plan.ballot.round, "peer": coordinator, "reason": str(error)}
             self._listener("refused_plan", fields)
             return
         participant = self._core.participant  # of this round: the vote may be the one that ends it
@@ -311,7 +314,6 @@ class Member:
         self._finish(Committed(signed, state, self._loop.time() - self._ready_at))
 
     def _miss(self, reason: str) -> None:
-        self._listener("behind", {"reason": reason})
         self.behind.set()
         self._finish(Missed(reason))
 
@@ -342,6 +344,7 @@ class Member:
             self._run(self._core.on_tick(self._loop.time()))
             for peer in self._core.forget_gone(self._loop.time()):
                 self._mesh.forget(peer)
+                self._listener("forgotten", {"peer": peer})
 
     # --- state ---
 

@@ -105,7 +105,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
             limits=donor_limits(node),
             listener=listener,
         )
-        member.wire(mesh, Reducer(codec, state.count, identity.peer_id, mesh, pool), transfer)
+        member.wire(mesh, Reducer(codec, state.count, identity.peer_id, mesh, pool, listener=listener), transfer)
         stack.push_async_callback(mesh.close)
         stack.push_async_callback(member.close)
         port = await mesh.listen(node.host, node.port)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from p2p.protocol import notes
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Effect, Note, Send
@@ -101,20 +102,24 @@ class Coordinator:
 
     # --- promises ---
 
-    def on_promise(self, peer: str, promise: Promise) -> None:
+    def on_promise(self, peer: str, promise: Promise) -> list[Effect]:
         """A member's answer to our question. A vote counts with the record that it is for, and the right signature."""
         record, vote = promise.voted, promise.vote
         if (record is None) != (vote is None):
-            return
+            return self._refuse(peer, "a vote without its record")
         if record is not None and vote is not None:
             digest = record_hash(record)
             if vote.record_hash != digest or record.previous != self.board.head.hash or peer not in record.voters:
-                return
+                return self._refuse(peer, "a vote for what is no record of this round with a seat for it")
             if not self.verify(peer, digest, vote.signature):
-                return
+                return self._refuse(peer, "a vote with a wrong signature")
             self.records[digest] = record
         if promise.ballot == self.ballot:
             self.promises[peer] = promise
+        return []
+
+    def _refuse(self, peer: str, reason: str) -> list[Effect]:
+        return [notes.refused(self.board.round, peer, Promise.KIND, reason)]
 
     def _evaluate(self, now: float) -> list[Effect]:
         assert self.ballot is not None
@@ -253,7 +258,7 @@ class Coordinator:
         assert self.ballot is not None
         statuses = self.board.statuses
         if gone := [peer for peer in self._voters if not self._takes_part(peer, now)]:
-            return self._prepare(f"lost {', '.join(gone)}", now)
+            return self._prepare("; ".join(f"lost {peer}: {self._why_lost(peer, now)}" for peer in gone), now)
         if any(p is not None and self.ballot < p for p in (statuses[peer].promised for peer in self._voters)):
             self.rest(now)
             return []
@@ -273,6 +278,13 @@ class Coordinator:
         if status is None or not self.board.alive(peer, now) or status.phase == "syncing":
             return False
         return status.height <= self.board.head.height
+
+    def _why_lost(self, peer: str, now: float) -> str:
+        standing = self.board.liveness.standing(peer, now)
+        if not standing.alive:
+            return standing.reason
+        status = self.board.statuses.get(peer)
+        return "it fetches the state" if status is None or status.phase == "syncing" else "it is a round further"
 
     def _vote_of_plan(self, peer: str) -> Vote | None:
         vote = self.board.statuses[peer].vote

@@ -24,11 +24,23 @@ def tag(peer: str) -> int:
     return crc32(peer.encode())
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Whether a peer counts as alive, and what speaks against it: for people."""
+
+    alive: bool
+    reason: str = ""
+    heard_by: tuple[str, ...] = ()
+    """Those who say that they hear it, where we do not."""
+
+
 @dataclass(slots=True)
 class _Peer:
     heard: float
     linked: bool = False
+    lost: str = ""
     unreachable_since: float | None = None
+    unreachable: str = ""
     left: bool = False
     reported: float = 0.0
     hears: tuple[int, ...] = ()
@@ -46,16 +58,16 @@ class Liveness:
         """A link came up: a fresh start, also for a peer that had left."""
         self._peers[peer] = _Peer(heard=now, linked=True)
 
-    def unlinked(self, peer: str) -> None:
+    def unlinked(self, peer: str, reason: str = "") -> None:
         """The link was lost; a redial is on its way, so nothing is concluded yet."""
         if peer in self._peers:
-            self._peers[peer].linked = False
+            self._peers[peer].linked, self._peers[peer].lost = False, reason
 
-    def unreachable(self, peer: str, now: float) -> None:
+    def unreachable(self, peer: str, now: float, reason: str = "") -> None:
         """The redial failed too. Of a stranger that says nothing: it never was a peer."""
         entry = self._peers.get(peer)
         if entry is not None and not entry.linked and entry.unreachable_since is None:
-            entry.unreachable_since = now
+            entry.unreachable_since, entry.unreachable = now, reason
 
     def heard(self, peer: str, hears: tuple[int, ...], now: float) -> None:
         """A heartbeat of `peer` came, with the tags of the peers that it hears."""
@@ -99,17 +111,6 @@ class Liveness:
             return True
         return any(self._vouches(other, peer, since, now) for other in self._peers)
 
-    def why_dead(self, peer: str, now: float) -> str:
-        """How we know, in words."""
-        entry = self._peers.get(peer)
-        if entry is None:
-            return "it was never linked"
-        if entry.left:
-            return "it left"
-        if entry.unreachable_since is not None:
-            return "its link was lost and it cannot be dialled; nobody hears it"
-        return f"silent for {now - entry.heard:.1f} s, and nobody hears it"
-
     def _vouches(self, other: str, peer: str, since: float, now: float) -> bool:
         entry = self._peers[other]
         if other == peer or entry.left or self.suspect_since(other, now) is not None:
@@ -117,6 +118,23 @@ class Liveness:
         if entry.reported < since:
             return entry.linked and now - since < WITNESS_SECONDS
         return tag(peer) in entry.hears
+
+    def standing(self, peer: str, now: float) -> Standing:
+        """`alive`, and what speaks against it."""
+        entry, since = self._peers.get(peer), self.suspect_since(peer, now)
+        if peer == self.me or (entry is not None and since is None and not entry.left):
+            return Standing(True)
+        if entry is None:
+            return Standing(False, "it was never linked")
+        if entry.left or since is None:
+            return Standing(False, "it said that it leaves")
+        reason = f"silent for {now - entry.heard:.1f} s"
+        if entry.unreachable_since is not None:
+            reason = f"link lost{_detail(entry.lost)}, redial failed{_detail(entry.unreachable)}"
+        if not self.alive(peer, now):
+            return Standing(False, f"{reason}, and nobody hears it")
+        said = (other for other, them in self._peers.items() if them.reported >= since)
+        return Standing(True, reason, tuple(other for other in said if self._vouches(other, peer, since, now)))
 
     def hears(self, now: float) -> tuple[int, ...]:
         """Tags of the peers that we hear: what our heartbeat tells the others."""
@@ -143,3 +161,7 @@ class Liveness:
     def peers(self) -> tuple[str, ...]:
         """All peers that were ever linked and not forgotten."""
         return tuple(self._peers)
+
+
+def _detail(reason: str) -> str:
+    return f" ({reason})" if reason else ""

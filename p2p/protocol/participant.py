@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+from p2p.protocol import notes
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
@@ -50,13 +51,19 @@ class Participant:
         self.voted: Record | None = None
         """The record of our newest vote; we hold its mean."""
         self.vote: Vote | None = None
+        self._refused: list[Note] = []
 
     def on_prepare(self, sender: str, message: Prepare) -> list[Effect]:
         """Promise the ballot if it is the highest we saw, and report what we have."""
-        if not self._may_promise(sender, message.ballot) or message.head != self.board.head.hash:
-            return []
+        objection = self._objection(sender, message.ballot)
+        if not objection and message.head != self.board.head.hash:
+            objection = "it follows another head"
+        if objection:
+            return self._refuse(sender, message, objection)
         means, parts = self._progress()
         effects = self.stop() if message.ballot != self.promised else []
+        if effects and sender != self.board.me:
+            effects.append(notes.superseded(message.ballot, sender))
         self.promised = message.ballot
         promise = Promise(
             ballot=message.ballot, plan=self.plan, means=means, parts=parts, vote=self.vote, voted=self.voted
@@ -71,7 +78,9 @@ class Participant:
 
     def on_plan(self, sender: str, message: Plan, state_root: bytes) -> list[Effect]:
         """Begin to reduce a sound plan of the highest ballot we saw."""
-        if not self._may_promise(sender, message.ballot) or (self.plan and self.plan.ballot == message.ballot):
+        if objection := self._objection(sender, message.ballot):
+            return self._refuse(sender, message, objection)
+        if self.plan and self.plan.ballot == message.ballot:
             return []
         try:
             check(self.board.rules, self.board.head, message, self.board.me, self.ready, state_root)
@@ -79,14 +88,28 @@ class Participant:
             reason = {"round": message.draft.round, "peer": sender, "reason": str(error)}
             return [Note("refused_plan", reason)]
         self.promised, self.plan, self.reducing = message.ballot, message, True
+        note = notes.reducing(message, sender)
         if message.draft.steps:
-            return [StartReduce(message)]
-        return self.on_reduced(message.ballot, ())
+            return [note, StartReduce(message)]
+        return [note, *self.on_reduced(message.ballot, ())]
 
-    def _may_promise(self, sender: str, ballot: Ballot) -> bool:
-        if ballot.round != self.board.round or ballot.rank != self.board.rank(sender):
-            return False
-        return self.promised is None or self.promised <= ballot
+    def _objection(self, sender: str, ballot: Ballot) -> str:
+        """Why we may not follow this ballot; empty if we may."""
+        if ballot.round != self.board.round:
+            return f"it is about round {ballot.round}, and we are in round {self.board.round}"
+        if ballot.rank != self.board.rank(sender):
+            return "its ballot belongs to somebody else"
+        if self.promised is not None and ballot < self.promised:
+            return f"we have promised to follow attempt {self.promised.attempt} of rank {self.promised.rank}"
+        return ""
+
+    def _refuse(self, sender: str, message: Prepare | Plan, reason: str) -> list[Effect]:
+        """Say so, once: whoever gets no answer asks again and again."""
+        note = notes.refused(self.board.round, sender, message.KIND, reason)
+        if note in self._refused:
+            return []
+        self._refused.append(note)
+        return [note]
 
     def on_reduced(self, ballot: Ballot, digests: tuple[bytes, ...]) -> list[Effect]:
         """We hold every mean byte of the attempt: sign the record and vote, unless a higher ballot came."""
@@ -96,14 +119,15 @@ class Participant:
         self.reducing = False
         digest = record_hash(self.voted)
         self.vote = Vote(ballot=ballot, record_hash=digest, signature=self.sign(digest))
-        return []
+        return [notes.voted(ballot, digest)]
 
     def on_commit(self, signed: SignedRecord) -> list[Effect]:
         """The round is committed: apply it if we voted for it, else fetch what we miss."""
         effects = self.stop()
         if self.vote is not None and self.vote.record_hash == record_hash(signed.record):
-            return [*effects, Apply(signed, self.vote.ballot)]
-        return [*effects, Behind(f"round {signed.record.round} was committed without us")]
+            return [*effects, notes.committed(signed), Apply(signed, self.vote.ballot)]
+        reason = f"round {signed.record.round} was committed without us"
+        return [*effects, notes.behind(self.board.round, reason), Behind(reason)]
 
     def stop(self) -> list[Effect]:
         """End the running reduce, if any."""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
+from p2p.protocol import notes
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.coordinator import Coordinator, Verify
-from p2p.protocol.effects import Behind, Effect, Note, Send
+from p2p.protocol.effects import Behind, Effect, Send
 from p2p.protocol.liveness import HEARTBEAT_SECONDS
 from p2p.protocol.messages import (
     Ballot,
@@ -30,6 +31,7 @@ from p2p.protocol.messages import (
 from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.participant import Participant, Reduce, Sign
 from p2p.protocol.plan import Head, Rules
+from p2p.protocol.watch import Watch
 
 FORGET_SECONDS = 60.0
 ASK_SECONDS = 0.5
@@ -56,7 +58,7 @@ class RoundCore:
         self._inner_step = 0
         self._sequence = 0
         self._hears: tuple[int, ...] = ()
-        self._living: set[str] = set()
+        self._watch = Watch(self.board.liveness)
         self._ticked_at = now
         self._asked_at = now
         self._ahead_since: float | None = None
@@ -99,7 +101,7 @@ class RoundCore:
         """Training for this round is done (`tokens` 0: we only receive). Needs the state of the head."""
         assert self._holds_state, "a node without state cannot be ready"
         self.participant.ready = Ready(round=self.board.round, tokens=tokens, used=used)
-        return self._settle([], now)
+        return self._settle([notes.ready(self.board.round, tokens, used)], now)
 
     def on_progress(self, inner_step: int) -> None:
         """Progress of training: goes out with the next heartbeat."""
@@ -127,21 +129,23 @@ class RoundCore:
         self._hears = self.board.liveness.hears(now)
         return [Send(peer, self._post(now)), *self._settle([], now)]
 
-    def on_link_down(self, peer: str, now: float) -> list[Effect]:
-        self.board.liveness.unlinked(peer)
+    def on_link_down(self, peer: str, now: float, reason: str = "") -> list[Effect]:
+        self.board.liveness.unlinked(peer, reason)
         return self.on_tick(now)
 
-    def on_unreachable(self, peer: str, now: float) -> list[Effect]:
-        self.board.liveness.unreachable(peer, now)
+    def on_unreachable(self, peer: str, now: float, reason: str = "") -> list[Effect]:
+        self.board.liveness.unreachable(peer, now, reason)
         return self.on_tick(now)
 
     def on_tick(self, now: float) -> list[Effect]:
         """To be called a few times a second."""
-        if now - self._ticked_at > PAUSE_SECONDS:
-            self.board.liveness.paused(now - self._ticked_at)
-        self._ticked_at = now
+        still, self._ticked_at = now - self._ticked_at, now
+        told: list[Effect] = []
+        if still > PAUSE_SECONDS:
+            self.board.liveness.paused(still)
+            told.append(notes.stood_still(self.board.round, still))
         self._hears = self.board.liveness.hears(now)
-        return self._settle([*self._note_deaths(now), *self._look_ahead(now)], now)
+        return self._settle([*told, *self._watch.look(self.board.round, now), *self._look_ahead(now)], now)
 
     def on_message(self, peer: str, message: Message, now: float) -> list[Effect]:
         """A message of an authenticated peer. Raises BadMessage for what no honest peer sends.
@@ -156,12 +160,11 @@ class RoundCore:
     def _dispatch(self, peer: str, message: Message, now: float) -> list[Effect]:
         match message:
             case Commit():
-                return self._on_commit(message.signed, now)
+                return self._on_commit(peer, message.signed, now)
             case Records():
-                return self._on_commit(message.records[0], now) if message.records else []
+                return self._on_commit(peer, message.records[0], now) if message.records else []
             case Promise():
-                self.coordinator.on_promise(peer, message)
-                return []
+                return self.coordinator.on_promise(peer, message)
             case Prepare() if self._holds_state and not self._leaving:
                 return self._voice(peer, self.participant.on_prepare(peer, message), now)
             case Plan() if self._holds_state and not self._leaving:
@@ -169,15 +172,6 @@ class RoundCore:
             case Prepare() | Plan():
                 return []
         raise BadMessage(f"{message.KIND} is not part of a round")
-
-    def _note_deaths(self, now: float) -> list[Effect]:
-        """Who died since the last tick, and how we know."""
-        living = {peer for peer in self.board.statuses if peer != self.me and self.board.alive(peer, now)}
-        dead, self._living = self._living - living, living
-        return [
-            Note("dead", {"round": self.board.round, "peer": peer, "reason": self.board.liveness.why_dead(peer, now)})
-            for peer in sorted(dead)
-        ]
 
     def _voice(self, peer: str, effects: list[Effect], now: float) -> list[Effect]:
         """Let whoever asked have our status at once, behind what goes with it."""
@@ -188,15 +182,15 @@ class RoundCore:
             self._told = (peer, self._said())
         return [*effects, Send(peer, status)]
 
-    def _on_commit(self, signed: SignedRecord, now: float) -> list[Effect]:
+    def _on_commit(self, peer: str, signed: SignedRecord, now: float) -> list[Effect]:
         record, head = signed.record, self.board.head
         if record.round != head.height + 1 or not self._holds_state:
             return []
         self._check_signatures(signed)
         if record.previous != head.hash or record.fingerprint != self.board.rules.fingerprint:
-            return (
-                self._fall_behind("another lineage committed this round") if self._heavier(record.tokens_total) else []
-            )
+            if self._heavier(record.tokens_total):
+                return self._fall_behind("another lineage committed this round")
+            return [notes.refused(record.round, peer, Commit.KIND, "its lineage has no more tokens than ours")]
         effects = self.participant.on_commit(signed)
         if any(isinstance(effect, Behind) for effect in effects):
             self._holds_state = False
@@ -220,7 +214,7 @@ class RoundCore:
 
     def _fall_behind(self, reason: str) -> list[Effect]:
         self._holds_state = False
-        return [*self.participant.stop(), Behind(reason)]
+        return [*self.participant.stop(), notes.behind(self.board.round, reason), Behind(reason)]
 
     def _look_ahead(self, now: float) -> list[Effect]:
         """Ask for the next record when somebody alive has it; fall behind when lineage or state is not ours."""
@@ -242,10 +236,13 @@ class RoundCore:
         if now - self._ahead_since < ASK_SECONDS or now - self._asked_at < ASK_SECONDS:
             return []
         self._asked_at = now
-        best = max(ahead, key=lambda peer: (self.board.statuses[peer].tokens_total, self.board.statuses[peer].height))
-        if self.board.statuses[best].height != head.height + 1:
-            return self._fall_behind("the swarm is rounds ahead, or on a heavier lineage")
-        return [Send(best, GetRecords(start=head.height + 1, limit=1))]
+        statuses = self.board.statuses
+        best = max(ahead, key=lambda peer: (statuses[peer].tokens_total, statuses[peer].height))
+        if (theirs := statuses[best]).height != head.height + 1:
+            far = f"{best} is at round {theirs.height} with {theirs.tokens_total:,} tokens on its lineage"
+            return self._fall_behind(f"{far}, we are at round {head.height} with {head.tokens_total:,}")
+        question = Send(best, GetRecords(start=head.height + 1, limit=1))
+        return [notes.asked_for_record(head.height + 1, best), question]
 
     def _differs(self, now: float) -> bool:
         """Whether most of those who hold the state of our head hold other bytes than we do."""

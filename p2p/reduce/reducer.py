@@ -7,12 +7,12 @@ leaves the rest to `Attempt`. Wire `open_payload`, `on_payload`, `on_go`, `on_li
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from ops.codec import Codec, Encoded
+from p2p.listener import Listener, nobody
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import NOTHING
 from p2p.protocol.messages import Ballot, Go, Mean, Part, Plan
@@ -22,8 +22,6 @@ from p2p.reduce.contribution import Contribution, Source
 from p2p.reduce.recycler import Recycler
 
 __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "segment_digest"]
-
-log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 32 * 1024 * 1024
 """Bytes of others' parts that an owner holds at a time: more than bandwidth times delay of a 1 Gbit/s, 150 ms link."""
@@ -54,8 +52,10 @@ class Reducer:
         *,
         window_bytes: int = WINDOW_BYTES,
         senders: int = SENDERS,
+        listener: Listener = nobody,
     ) -> None:
-        """`count`: values in the vector. `pool`: runs the kernels, 2 threads or more."""
+        """`count`: values in the vector. `pool`: runs the kernels, 2 threads or more. `listener`: hears of
+        `refused_message`."""
         self._codec = codec
         self._count = count
         self._me = me
@@ -63,6 +63,7 @@ class Reducer:
         self._pool = pool
         self._window = int(window_bytes * 8 / codec.bits_per_value)
         self._senders = senders
+        self._listener = listener
         self._recycler = Recycler(int(2 * count * codec.bits_per_value / 8) + window_bytes)
         self._newest: Ballot | None = None
         self._round: int | None = None
@@ -139,7 +140,8 @@ class Reducer:
                 try:
                     attempt.on_go(peer, go)
                 except BadMessage as error:  # too late to close its link for it: the peer gets nothing instead
-                    log.warning("%s: %s", peer, error)
+                    refused = {"round": go.ballot.round, "peer": peer, "message": go.KIND, "reason": str(error)}
+                    self._listener("refused_message", refused)
 
     def _stop_attempt(self) -> None:
         if self._attempt is not None:

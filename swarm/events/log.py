@@ -25,6 +25,7 @@ EVENTS: dict[str, type[Event]] = {
         *(rounds.Ready, rounds.Reducing, rounds.Voted, rounds.Committed, rounds.Round),
         *(rounds.Attempt, rounds.Superseded, rounds.Repaired, rounds.Adopted, rounds.Excluded, rounds.Straggler),
         *(rounds.RefusedPlan, rounds.RefusedMessage, rounds.Behind, rounds.AskedForRecord, rounds.HistoryReplaced),
+        rounds.StoodStill,
     )
 }
 

@@ -177,6 +177,17 @@ class AskedForRecord(Event):
         return f"others have committed round {self.round}: asks {short(self.peer)} for its record"
 
 
+class StoodStill(Event):
+    """This node itself did nothing for a while: it was frozen, or its machine asleep or overloaded."""
+
+    EVENT = "stood_still"
+    round: int
+    seconds: float
+
+    def line(self) -> str:
+        return f"round {self.round}: this node stood still for {self.seconds:.1f} s"
+
+
 class HistoryReplaced(Event):
     """Records of this node gave way to those of a heavier lineage, from which it fetches the state."""
 

@@ -207,7 +207,7 @@ def test_a_lost_seat_starts_an_attempt_that_first_asks_for_promises_and_then_rep
     plan = scene.plan()
     scene.post(C, phase="leaving")
     effects = scene.step()
-    assert reasons(effects) == [f"lost {C}"]
+    assert reasons(effects) == [f"lost {C}: it said that it leaves"]
     prepared = sent(effects, Prepare)
     assert [to for to, _ in prepared] == [None, A]
     ballot = prepared[0][1].ballot
@@ -310,7 +310,9 @@ def test_a_vote_that_proves_nothing_is_not_taken_up(lie: str) -> None:
         vote = vote_of(C, voted)
     blank = {"ballot": ballot, "plan": None, "means": (), "parts": ()}
     told = Promise.model_validate(blank | {"vote": vote, "voted": None if lie == "no record" else voted})
-    scene.coordinator.on_promise(C, told)
+    (note,) = scene.coordinator.on_promise(C, told)
+    assert isinstance(note, Note)
+    assert (note.event, note.fields["peer"], note.fields["message"]) == ("refused_message", C, "promise")
     assert scene.coordinator.records == {}
     assert scene.coordinator.promises == {}
 

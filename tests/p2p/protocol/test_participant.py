@@ -51,14 +51,28 @@ def prepare(attempt: int, rank: int = 0) -> Prepare:
     return Prepare(ballot=Ballot(round=1, attempt=attempt, rank=rank), head=HEAD.hash)
 
 
+def acts(effects: list[Effect]) -> list[Effect]:
+    """What is done, without what is told."""
+    return [effect for effect in effects if not isinstance(effect, Note)]
+
+
+def told(effects: list[Effect]) -> dict[str, dict[str, object]]:
+    return {effect.event: effect.fields for effect in effects if isinstance(effect, Note)}
+
+
 def test_a_sound_plan_is_promised_and_reduced_and_voted_for() -> None:
     participant = member()
-    assert participant.on_plan(A, plan(), ROOT) == [StartReduce(plan())]
+    effects = participant.on_plan(A, plan(), ROOT)
+    assert acts(effects) == [StartReduce(plan())]
+    reducing = told(effects)["reducing"]
+    assert (reducing["coordinator"], reducing["seats"], reducing["kept"]) == (A, (A, B, C), 0)
+    assert (reducing["contributors"], reducing["values"]) == ((A, B, C), RULES.count)
     assert participant.reducing
     assert participant.promised == plan().ballot
-    assert participant.on_reduced(plan().ballot, digests(plan())) == []
+    voted = participant.on_reduced(plan().ballot, digests(plan()))
     vote = participant.vote
     assert vote is not None
+    assert voted == [Note("voted", {"round": 1, "attempt": 0, "record": vote.record_hash.hex()})]
     assert vote.record_hash == record_hash(full(plan()))
     assert verify(C, vote.record_hash, vote.signature)
     assert participant.on_plan(A, plan(), ROOT) == [], "the same plan again changes nothing"
@@ -74,17 +88,24 @@ def test_an_unsound_plan_is_refused_with_a_reason() -> None:
 
 def test_a_ballot_counts_only_from_the_coordinator_whose_rank_it_bears() -> None:
     participant = member()
-    assert participant.on_plan(B, plan(), ROOT) == []
-    assert participant.on_prepare(B, prepare(attempt=1, rank=0)) == []
+    for effects in (participant.on_plan(B, plan(), ROOT), participant.on_prepare(B, prepare(attempt=1, rank=0))):
+        assert acts(effects) == []
+        assert told(effects)["refused_message"]["reason"] == "its ballot belongs to somebody else"
     assert participant.promised is None
 
 
 def test_lower_ballots_are_ignored_and_higher_ones_end_the_running_reduce() -> None:
     participant = member()
     participant.on_plan(B, plan(attempt=1, rank=1), ROOT)
-    assert participant.on_plan(A, plan(attempt=1, rank=0), ROOT) == []
-    assert participant.on_prepare(A, prepare(attempt=0)) == []
-    assert participant.on_prepare(A, prepare(attempt=2))[0] == CancelReduce()
+    refused = participant.on_plan(A, plan(attempt=1, rank=0), ROOT)
+    assert acts(refused) == []
+    reason = {"message": "plan", "reason": "we have promised to follow attempt 1 of rank 1"}
+    assert told(refused) == {"refused_message": {"round": 1, "peer": A} | reason}
+    assert acts(participant.on_prepare(A, prepare(attempt=0))) == []
+    assert participant.on_prepare(A, prepare(attempt=0)) == [], "the same again is not told again"
+    effects = participant.on_prepare(A, prepare(attempt=2))
+    assert effects[0] == CancelReduce()
+    assert told(effects) == {"superseded": {"round": 1, "attempt": 2, "peer": A}}
     assert participant.promised == Ballot(round=1, attempt=2, rank=0)
     assert participant.on_reduced(Ballot(round=1, attempt=1, rank=1), digests(plan())) == []
     assert participant.vote is None, "a promise made since forbids the vote"
@@ -95,10 +116,10 @@ def test_a_promise_tells_how_far_the_newest_plan_has_come() -> None:
     assert promise(participant.on_prepare(A, prepare(attempt=1))).plan is None
     participant = member(Books(plan().ballot))
     participant.on_plan(A, plan(), ROOT)
-    told = promise(participant.on_prepare(A, prepare(attempt=1)))
-    assert told.plan == plan()
-    assert (told.means, told.parts) == ((2, 0, 1), ((), (), (3, 1, 3)))
-    assert told.vote is None
+    report = promise(participant.on_prepare(A, prepare(attempt=1)))
+    assert report.plan == plan()
+    assert (report.means, report.parts) == ((2, 0, 1), ((), (), (3, 1, 3)))
+    assert report.vote is None
     other = member(Books(Ballot(round=0, attempt=0, rank=0)))
     other.on_plan(A, plan(), ROOT)
     assert promise(other.on_prepare(A, prepare(attempt=1))).means == (), "an older reduce says nothing of this plan"
@@ -113,9 +134,10 @@ def promise(effects: list[Effect]) -> Promise:
 def test_another_head_or_round_gets_no_promise() -> None:
     participant = member()
     other = Prepare(ballot=Ballot(round=1, attempt=1, rank=0), head=b"o" * 32)
-    assert participant.on_prepare(A, other) == []
+    assert told(participant.on_prepare(A, other))["refused_message"]["reason"] == "it follows another head"
     later = Prepare(ballot=Ballot(round=2, attempt=1, rank=0), head=HEAD.hash)
-    assert participant.on_prepare(A, later) == []
+    about = "it is about round 2, and we are in round 1"
+    assert told(participant.on_prepare(A, later))["refused_message"]["reason"] == about
     assert participant.promised is None
 
 
@@ -123,21 +145,23 @@ def test_a_voter_tells_a_new_coordinator_the_record_of_its_vote() -> None:
     participant = member()
     participant.on_plan(A, plan(), ROOT)
     participant.on_reduced(plan().ballot, digests(plan()))
-    told = promise(participant.on_prepare(B, prepare(attempt=1, rank=1)))
-    assert told.voted == full(plan())
-    assert told.vote == participant.vote is not None, "the vote stands: the record may be committed after all"
+    report = promise(participant.on_prepare(B, prepare(attempt=1, rank=1)))
+    assert report.voted == full(plan())
+    assert report.vote == participant.vote is not None, "the vote stands: the record may be committed after all"
 
 
 def test_a_vote_for_an_adopted_record_bears_the_new_ballot_and_the_old_hash() -> None:
     participant = member()
     record = full(plan())
     again = adopted(record, Ballot(round=1, attempt=1, rank=1), [B])
-    assert participant.on_plan(B, again, ROOT) == [StartReduce(again)]
+    effects = participant.on_plan(B, again, ROOT)
+    assert acts(effects) == [StartReduce(again)]
+    assert told(effects)["reducing"]["kept"] == RULES.count
     participant.on_reduced(again.ballot, digests(plan()))
     assert participant.vote is not None
     assert (participant.vote.ballot, participant.vote.record_hash) == (again.ballot, record_hash(record))
     signed = SignedRecord(record=record, signatures=())
-    assert participant.on_commit(signed) == [Apply(signed, again.ballot)]
+    assert acts(participant.on_commit(signed)) == [Apply(signed, again.ballot)]
 
 
 def test_a_commit_of_our_vote_is_applied_and_any_other_leaves_us_behind() -> None:
@@ -145,16 +169,22 @@ def test_a_commit_of_our_vote_is_applied_and_any_other_leaves_us_behind() -> Non
     participant.on_plan(A, plan(), ROOT)
     participant.on_reduced(plan().ballot, digests(plan()))
     signed = SignedRecord(record=full(plan()), signatures=())
-    assert participant.on_commit(signed) == [Apply(signed, plan().ballot)]
+    effects = participant.on_commit(signed)
+    assert acts(effects) == [Apply(signed, plan().ballot)]
+    committed = told(effects)["committed"]
+    assert (committed["members"], committed["lost"], committed["signatures"]) == ((A, B, C), (), 0)
+    assert committed["record"] == record_hash(signed.record).hex()
     other = SignedRecord(record=full(plan(), b"o"), signatures=())
-    assert [type(effect) for effect in participant.on_commit(other)] == [Behind]
+    effects = participant.on_commit(other)
+    assert [type(effect) for effect in acts(effects)] == [Behind]
+    assert told(effects) == {"behind": {"round": 1, "reason": "round 1 was committed without us"}}
 
 
 def test_a_commit_without_us_ends_our_reduce() -> None:
     participant = member()
     participant.on_plan(A, plan(), ROOT)
     effects = participant.on_commit(SignedRecord(record=full(plan()), signatures=()))
-    assert [type(effect) for effect in effects] == [CancelReduce, Behind]
+    assert [type(effect) for effect in acts(effects)] == [CancelReduce, Behind]
 
 
 def test_a_round_without_weight_is_voted_at_once() -> None:
@@ -162,5 +192,7 @@ def test_a_round_without_weight_is_voted_at_once() -> None:
     nothing = {peer: ready(peer).model_copy(update={"tokens": 0, "used": ()}) for peer in (A, B, C)}
     participant.ready = nothing[C]
     empty = fresh(RULES, HEAD, Ballot(round=1, attempt=0, rank=0), nothing, ROOT, (A, B, C))
-    assert participant.on_plan(A, empty, ROOT) == []
+    effects = participant.on_plan(A, empty, ROOT)
+    assert acts(effects) == []
+    assert [*told(effects)] == ["reducing", "voted"]
     assert participant.vote is not None
