@@ -22,6 +22,7 @@ from p2p.outcome import Committed, Missed, Outcome
 from p2p.protocol import ledger
 from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
+from p2p.protocol.holdings import EMPTY
 from p2p.protocol.holdings import Source as StateSource
 from p2p.protocol.messages import (
     Ballot,
@@ -154,7 +155,7 @@ class Member:
         while True:
             if self._donors():
                 return await self._fetch()
-            if (self.head.record is not None and not self._anybody_ahead()) or may_found or self._founders():
+            if self._may_begin(may_found):
                 self._forget_former_life()
                 state = await self._store.digests()
                 self._run(self._core.on_synced(self.head, state.root, self._loop.time()))
@@ -355,11 +356,18 @@ class Member:
 
     def _donors(self) -> list[str]:
         """Live peers whose state is newer than ours, or the right one for our head."""
-        return [peer for peer, s in self._statuses().items() if self._core.has_our_state(s)]
+        empty = self._store.version(0) == EMPTY
+        return [peer for peer, s in self._statuses().items() if self._core.has_our_state(s, empty)]
 
     def _anybody_ahead(self) -> bool:
         """Whether a live peer has committed more than we have, even if it cannot give its state yet."""
         return any(self._core.is_ahead(status) for status in self._statuses().values())
+
+    def _may_begin(self, may_found: bool) -> bool:
+        """Whether what we hold is the newest state there is, as far as we can see."""
+        if self._store.version(0) == EMPTY or self._anybody_ahead():
+            return False
+        return self.head.record is not None or may_found or self._founders()
 
     def _founders(self) -> bool:
         return any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())

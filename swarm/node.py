@@ -291,7 +291,6 @@ class RoundMeter:
     """Time and bytes since the last lap."""
 
     def __init__(self, parts: Parts) -> None:
-        self._saver = parts.saver
         self._parts = parts
         self.restart()
 

@@ -257,9 +257,12 @@ class RoundCore:
         most, count = roots.most_common(1)[0]
         return most != self._state_root and 2 * count > roots.total()
 
-    def has_our_state(self, status: Status) -> bool:
-        """Whether its sender holds what a node that fell behind wants: a state further than ours, or our head's."""
-        same = self.board.head.record is not None and status.head == self.board.head.hash
+    def has_our_state(self, status: Status, empty: bool = False) -> bool:
+        """Whether its sender holds what a node that fell behind wants: a state further than ours, or our head's.
+
+        `empty`: we hold nothing, so we also want the state before the first record, which others compute.
+        """
+        same = (empty or self.board.head.record is not None) and status.head == self.board.head.hash
         return bool(status.state_root) and (same or self.is_ahead(status))
 
     def is_ahead(self, status: Status) -> bool:

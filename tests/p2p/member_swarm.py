@@ -20,7 +20,8 @@ from p2p.member import Member
 from p2p.outcome import Committed, Missed
 from p2p.protocol import ledger
 from p2p.protocol.chain import MemoryChain
-from p2p.protocol.plan import Rules
+from p2p.protocol.holdings import EMPTY
+from p2p.protocol.plan import Head, Rules
 from p2p.reduce.reducer import Reducer
 from p2p.transfer.transfer import Transfer
 from swarm.outer_state import OuterState
@@ -42,6 +43,7 @@ class Player:
     state: OuterState
     chain: MemoryChain
     contact: Contact
+    identity: Identity
     notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     outcomes: list[Committed | Missed] = field(default_factory=list)
     playing: asyncio.Task[None] | None = None
@@ -72,6 +74,16 @@ class Player:
                 await self.member.sync(may_found)
 
 
+@dataclass(frozen=True)
+class Saved:
+    """What a node comes back with: a checkpoint of some round, and all records it ever had."""
+
+    identity: Identity
+    round: int
+    vectors_P: tuple[np.ndarray, np.ndarray]
+    chain: MemoryChain
+
+
 class MemberSwarm:
     """Players who know each other's contacts."""
 
@@ -81,16 +93,29 @@ class MemberSwarm:
         self.pool = pool
         self.players: list[Player] = []
 
-    async def add(self, may_found: bool = False, chain: MemoryChain | None = None) -> Player:
-        identity = Identity.generate()
-        theta_P = np.linspace(-1, 1, COUNT, dtype=np.float32)
+    async def add(
+        self, may_found: bool = False, chain: MemoryChain | None = None, saved: Saved | None = None, round: int = -1
+    ) -> Player:
+        """`saved`: come back with a checkpoint. `round` EMPTY: hold nothing, not even the first parameters."""
+        identity = saved.identity if saved else Identity.generate()
+        vectors = saved.vectors_P if saved else (np.linspace(-1, 1, COUNT, dtype=np.float32), np.zeros(COUNT, "f4"))
+        theta_P, momentum_P = (np.zeros_like(x_P) if round == EMPTY else x_P.copy() for x_P in vectors)
         codec = get_codec(self.rules.codec)
+        chain = chain or (saved.chain if saved else MemoryChain(FINGERPRINT))
+        head = Head(FINGERPRINT, chain.record(saved.round).record if saved else None)
         state = OuterState(
-            theta_P, np.zeros_like(theta_P), codec=codec, lr=0.7, momentum=0.9, pool=self.pool, chunk_values=4096
+            theta_P,
+            momentum_P,
+            codec=codec,
+            lr=0.7,
+            momentum=0.9,
+            pool=self.pool,
+            chunk_values=4096,
+            round=round if saved is None else saved.round,
         )
-        chain = chain or MemoryChain(FINGERPRINT)
         notes: list[tuple[str, dict[str, object]]] = []
         member = Member(identity, self.rules, state, chain, lambda event, fields: notes.append((event, fields)))
+        member.begin_at(head)
         mesh = Mesh(identity, RunIdentity(FINGERPRINT), member)
         transfer = Transfer(mesh, state, chain, self.pool, me=identity.peer_id, verify=verify)
         member.wire(mesh, Reducer(codec, COUNT, identity.peer_id, mesh, self.pool), transfer)
@@ -98,7 +123,7 @@ class MemberSwarm:
         contact = Contact(
             peer=identity.peer_id, p2pd="", addresses=(("127.0.0.1", port),), fingerprint=FINGERPRINT, sequence=1
         )
-        player = Player(len(self.players), member, mesh, state, chain, contact, notes)
+        player = Player(len(self.players), member, mesh, state, chain, contact, identity, notes)
         for other in self.players:
             mesh.dial(other.contact)
             other.mesh.dial(contact)
@@ -115,6 +140,13 @@ class MemberSwarm:
                 player.progress.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(player.progress.wait(), 1.0)
+
+    def save(self, player: Player) -> Saved:
+        """A checkpoint of the player's present state."""
+        assert player.state.round is not None
+        chain = MemoryChain(FINGERPRINT, player.chain.records(0, 10_000))
+        vectors_P = player.state.theta_P.copy(), player.state.momentum_P.copy()
+        return Saved(player.identity, player.state.round, vectors_P, chain)
 
     async def stop(self, player: Player) -> None:
         """Without a word."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.identity import Identity
+from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import Commit, Message, Status
 from tests.p2p.member_swarm import DEADLINE_SECONDS, FINGERPRINT, member_swarm
 
@@ -42,6 +44,41 @@ async def test_a_run_whose_last_member_stopped_is_founded_anew_over_its_old_reco
         after = await swarm.add(may_found=True, chain=before.chain)
         await swarm.until(after, 2)
         assert [outcome.record.round for outcome in after.committed[:2]] == [0, 1]
+
+
+async def test_when_all_have_stopped_the_run_goes_on_from_the_newest_checkpoint() -> None:
+    async with member_swarm(3) as swarm:
+        old = swarm.players[0]
+        await swarm.until(old, 3)
+        early = swarm.save(old)
+        other = swarm.players[1]
+        await swarm.until(other, 5)
+        late = swarm.save(other)
+        for player in tuple(swarm.players):
+            await swarm.stop(player)
+        behind = await swarm.add(may_found=True, saved=early)
+        assert {late.identity.peer_id, early.identity.peer_id} - behind.member.absent() == {early.identity.peer_id}
+        ahead = await swarm.add(saved=late)
+        newcomer = await swarm.add()
+        for player in (behind, ahead, newcomer):
+            await swarm.until(player, 2)
+        swarm.check()
+        assert ahead.committed[0].record.round == late.round + 1
+        assert newcomer.committed[0].record.round > late.round
+        for player in (behind, newcomer):
+            assert player.chain.hash_at(late.round) == late.chain.hash_at(late.round)
+        assert ahead.member.absent() == set(), "somebody holds state, so nobody is waited for"
+
+
+async def test_a_node_that_cannot_compute_the_first_parameters_gets_them_from_a_founder() -> None:
+    async with member_swarm(0) as swarm:
+        swarm.rules = replace(swarm.rules, founders=2)
+        empty = await swarm.add(may_found=True, round=EMPTY)
+        founder = await swarm.add(may_found=True)
+        await swarm.until(empty, 3)
+        await swarm.until(founder, 3)
+        swarm.check()
+        assert [outcome.record.round for outcome in empty.committed[:3]] == [0, 1, 2]
 
 
 async def test_a_member_that_leaves_is_gone_for_the_others_at_once() -> None:
