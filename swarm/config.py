@@ -154,6 +154,8 @@ class NodeConfig(Table):
     """Connections per peer for tensors; several fill a fat, long link."""
     donor_mbit: Annotated[float, Field(ge=1, allow_inf_nan=False)] | None = None
     """Megabits a second, at most, that newcomers together are given of the state; unset: no limit."""
+    keep_state: bool = True
+    """Whether the state is kept on disk, too, so that a node that starts again fetches only what it lacks."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
     """Rounds between two held-out losses, where this node is the one to compute them; 0: none."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 10

@@ -21,10 +21,13 @@ from p2p.discovery.contact_entry import next_sequence
 from p2p.discovery.discovery import Discovery
 from p2p.discovery.multiaddress import parse_bootstrap_peers
 from p2p.identity import Identity, verify
+from p2p.listener import Listener
 from p2p.member import Member
 from p2p.protocol.plan import Rules
 from p2p.protocol.serving import DeskLimits
 from p2p.reduce.reducer import Reducer
+from p2p.transfer.keeper import StateKeeper
+from p2p.transfer.state_file import StateFile
 from p2p.transfer.transfer import Transfer
 from swarm import events
 from swarm.begin import Beginning, Tell, begin
@@ -35,7 +38,7 @@ from swarm.config import Config, NodeConfig, RunConfig, run_fields, run_fingerpr
 from swarm.events import EventLog
 from swarm.listener import EventListener
 from swarm.outer_state import OuterState
-from swarm.state_dir import RECORDS
+from swarm.state_dir import RECORDS, STATE
 from swarm.tracking.metrics import METRICS, JsonLines
 from swarm.tracking.tracker import Subject
 from swarm.tracking.tracking import Tracking
@@ -95,6 +98,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         member = Member(identity, rules, state, chain, listener)
         member.begin_at(first.head)
         mesh = Mesh(identity, RunIdentity(fingerprint, fields), member, bulk_lanes=node.bulk_lanes)
+        keeper = await _open_keeper(node, state, fingerprint, listener, stack)
         transfer = Transfer(
             mesh,
             state,
@@ -104,6 +108,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
             verify=verify,
             limits=donor_limits(node),
             listener=listener,
+            keeper=keeper,
         )
         member.wire(mesh, Reducer(codec, state.count, identity.peer_id, mesh, pool, listener=listener), transfer)
         stack.push_async_callback(mesh.close)
@@ -171,6 +176,24 @@ def _outer_state(run: RunConfig, codec: Codec, first: Beginning, pool: ThreadPoo
         pool=pool,
         round=first.head.height,
     )
+
+
+async def _open_keeper(
+    node: NodeConfig, state: OuterState, fingerprint: bytes, listener: Listener, stack: AsyncExitStack
+) -> StateKeeper | None:
+    path = node.state_dir / STATE
+    if not node.keep_state:
+        path.unlink(missing_ok=True)
+        return None
+    try:
+        file = StateFile(path, fingerprint, state.count, state.chunk_values)
+    except OSError as error:
+        listener("error", {"message": f"{path} cannot be used, a restart will fetch the whole state: {error.strerror}"})
+        return None
+    keeper = StateKeeper(state, file, listener)
+    stack.push_async_callback(keeper.close)
+    keeper.start()
+    return keeper
 
 
 def donor_limits(node: NodeConfig) -> DeskLimits:

@@ -12,6 +12,8 @@ from p2p.errors import SwarmError
 
 RECORDS = "records"
 """File of the records that the run has committed."""
+STATE = "state"
+"""File of the state, chunk by chunk, for the node's next start."""
 EVENTS = "events.jsonl"
 """File of the node's events, if the configuration names no other."""
 

@@ -23,6 +23,7 @@ from p2p.protocol.serving import DeskLimits
 from p2p.protocol.sizes import Sizes
 from p2p.transfer.donor import Carrier, Donor
 from p2p.transfer.fetch import Fetch, FetchResult, Sources
+from p2p.transfer.keeper import StateKeeper
 from p2p.transfer.state import StateStore
 
 TransferMessage = GetRecords | GetManifest | GetChunk | GetMean | Records | Manifest | Chunk | MeanSlice | NotAvailable
@@ -47,15 +48,17 @@ class Transfer:
         sizes: Sizes | None = None,
         now: Callable[[], float] = time.monotonic,
         listener: Listener = nobody,
+        keeper: StateKeeper | None = None,
     ) -> None:
-        """`pool` runs reads, hashes and replays. `limits` bounds what is given, `sizes` what is asked for.
+        """`pool` runs reads, hashes and replays. `limits` bounds what is given, `sizes` what is asked for. `keeper` has
+        what may still be on disk from before.
 
         The listener hears of `donor_dropped` (peer, reason), `history_replaced` (after, records, peer) and
         `answer_dropped` (peer, reason).
         """
         self._carrier, self._store, self._chain, self._pool = carrier, store, chain, pool
         self._me, self._verify, self._now, self._sizes = me, verify, now, sizes
-        self._listener = listener
+        self._listener, self._keeper = listener, keeper
         self._donor = Donor(carrier, store, chain, pool, now, limits or DeskLimits(), listener)
         self._fetch: Fetch | None = None
 
@@ -89,6 +92,9 @@ class Transfer:
         we were sent), and state is not given to others. Commits may be appended to the chain.
         """
         assert self._fetch is None, "one fetch at a time"
+        self._donor.closed_because = "its own state is not whole"
+        if self._keeper is not None:
+            await self._keeper.restore()
         fetch = Fetch(
             self._carrier,
             self._store,
@@ -101,7 +107,6 @@ class Transfer:
             self._sizes,
         )
         self._fetch = fetch
-        self._donor.closed_because = "its own state is not whole"
         try:
             result = await fetch.run(sources)
         finally:

@@ -38,7 +38,7 @@ async def test_parts_open_announce_themselves_and_close(tmp_path: Path) -> None:
         discovery.close()
         log.close()
     names = {thread.name.partition("_")[0] for thread in threading.enumerate()}
-    assert not names & {"kernel", "trainer"}
+    assert not names & {"kernel", "trainer", "state-file"}
 
 
 def test_what_newcomers_are_given_is_bounded_as_configured() -> None:
