@@ -14,7 +14,7 @@ import os
 import struct
 from pathlib import Path
 
-from ops.digest import SIZE, Buffer, digest
+from ops.digest import SIZE, digest
 from p2p.protocol.holdings import EMPTY
 from p2p.transfer.state import VALUE_BYTES
 
@@ -47,7 +47,7 @@ class StateFile:
         """Round that a chunk was last written at, as far as the table says; EMPTY (-2) if it never was."""
         return self._rounds[index]
 
-    def write(self, index: int, round: int, data: Buffer) -> None:
+    def write(self, index: int, round: int, data: bytes | bytearray) -> None:
         """Replace a chunk. Raises OSError; it is then not there."""
         start, size = self._place(index)
         view = memoryview(data).cast("B")

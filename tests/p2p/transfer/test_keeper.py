@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ops.digest import Buffer
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import Chunk, Message
 from p2p.transfer.keeper import StateKeeper
@@ -165,7 +164,7 @@ async def test_it_keeps_up_by_itself_and_tells_of_a_full_disk(
     life = Life(swarm, tmp_path)
     loop, kept, write = asyncio.get_running_loop(), asyncio.Event(), life.file.write
 
-    def watch(index: int, round: int, data: Buffer) -> None:
+    def watch(index: int, round: int, data: bytes) -> None:
         write(index, round, data)
         if all(life.file.round(index) == 3 for index in range(CHUNKS)):
             loop.call_soon_threadsafe(kept.set)
