@@ -245,17 +245,21 @@ class RoundCore:
         return [notes.asked_for_record(head.height + 1, best), question]
 
     def _differs(self, now: float) -> bool:
-        """Whether most of those who hold the state of our head hold other bytes than we do."""
-        head = self.board.head.hash
-        roots = Counter(
-            status.state_root
-            for peer, status in self.board.statuses.items()
-            if status.head == head and status.state_root and self.board.alive(peer, now)
-        )
-        if not self._state_root or len(roots) < 2:
+        """Whether most of those who hold the state of our head hold other bytes than we do.
+
+        When all have spoken and one half is against the other, the coordinator's bytes are the right ones: two members
+        alone cannot know whose memory failed, and must not wait for each other for ever.
+        """
+        if not self._state_root:
             return False
-        most, count = roots.most_common(1)[0]
-        return most != self._state_root and 2 * count > roots.total()
+        held = {peer: root for peer in self.board.here(now) if (root := self.board.statuses[peer].state_root)}
+        counts = Counter(held.values())
+        rightful = held.get(self.board.coordinator(now) or "", b"")
+        most = max(counts, key=lambda root: (counts[root], root == rightful, root))
+        if most == self._state_root:
+            return False
+        tie = 2 * counts[most] == len(held) and most == rightful and len(held) == len(self.board.possible(now))
+        return tie or 2 * counts[most] > len(held)
 
     def has_our_state(self, status: Status, empty: bool = False) -> bool:
         """Whether its sender holds what a node that fell behind wants: a state further than ours, or our head's.

@@ -23,6 +23,7 @@ from p2p.protocol.chain import MemoryChain
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.plan import Head, Rules
 from p2p.reduce.reducer import Reducer
+from p2p.transfer.fetch import FetchResult
 from p2p.transfer.transfer import Transfer
 from swarm.outer_state import OuterState
 
@@ -46,6 +47,8 @@ class Player:
     identity: Identity
     notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     outcomes: list[Committed | Missed] = field(default_factory=list)
+    fetched: list[FetchResult | None] = field(default_factory=list)
+    """What each sync brought."""
     playing: asyncio.Task[None] | None = None
     progress: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -56,7 +59,7 @@ class Player:
     async def play(self, may_found: bool) -> None:
         """Rounds for ever."""
         random = np.random.default_rng(self.index)
-        await self.member.sync(may_found)
+        self.fetched.append(await self.member.sync(may_found))
         while True:
             ranges = self.member.assignment
             gradient_P = random.standard_normal(COUNT, np.float32)
@@ -71,7 +74,7 @@ class Player:
             self.outcomes.append(outcome)
             self.progress.set()
             if isinstance(outcome, Missed):
-                await self.member.sync(may_found)
+                self.fetched.append(await self.member.sync(may_found))
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,50 @@ def test_a_newcomer_that_never_met_the_dead_does_not_keep_them_alive() -> None:
     swarm.check()
 
 
+def corrupted(nodes: int, victims: tuple[int, ...], min_peers: int = 1) -> VirtualSwarm:
+    """Memory of the victims fails in training: with the next commit their states differ, each in its own way."""
+    swarm = founded(nodes)
+    for node in swarm.nodes:
+        node.core.board.rules = replace(RULES, min_peers=min_peers)
+    for victim in victims:
+        swarm.nodes[victim].root = bytes([victim + 1]) * 32
+    return swarm
+
+
+def resyncs(swarm: VirtualSwarm) -> list[int]:
+    """Who fell behind because its state differs."""
+    reason = "our state is not what most members hold"
+    return [
+        index
+        for index, node in enumerate(swarm.nodes)
+        for note in node.notes
+        if note.event == "behind" and note.fields["reason"] == reason
+    ]
+
+
+@pytest.mark.parametrize("victim", range(3))
+def test_a_member_whose_state_differs_fetches_it_and_nobody_waits_for_a_deadline(victim: int) -> None:
+    swarm = corrupted(3, (victim,))
+    began = swarm.now
+    swarm.run_rounds(6)
+    assert resyncs(swarm) == [victim]
+    assert swarm.now - began < 5 * 1.2 + 6
+    assert len({node.root for node in swarm.nodes}) == 1
+    assert all(len(record.seats) == 3 for record in swarm.nodes[0].history[-2:])
+
+
+@pytest.mark.parametrize("victim", range(2))
+def test_of_two_members_with_different_states_the_coordinator_is_right(victim: int) -> None:
+    """Though its memory may be the one that failed: else a swarm of two that needs both would stand still."""
+    swarm = corrupted(2, (victim,), min_peers=2)
+    coordinator = swarm.nodes[0].core.board.coordinator(swarm.now)
+    swarm.run_rounds(6)
+    assert [swarm.nodes[index].peer for index in resyncs(swarm)] == [
+        node.peer for node in swarm.nodes if node.peer != coordinator
+    ]
+    assert len({node.root for node in swarm.nodes}) == 1
+
+
 def test_a_woken_member_catches_up() -> None:
     swarm = founded(3)
     sleeper = swarm.nodes[2]
