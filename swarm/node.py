@@ -33,6 +33,7 @@ from p2p.protocol.model import Range
 from p2p.reduce.reducer import Source
 from swarm import events
 from swarm.config import Config
+from swarm.evaluation import SpareTimeEvaluation
 from swarm.events import EventLog
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
@@ -126,6 +127,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._local_P: NDArray[np.float32] = parts.trainer.vectors.local_P
         self._stopping = False
+        self._evaluation = SpareTimeEvaluation(parts.trainer)
         self._evaluating: asyncio.Future[None] | None = None
         self._meter = RoundMeter(parts)
         self._name = config.node.name or events.short(parts.member.me)
@@ -137,7 +139,9 @@ class Node:
         while not self._finished():
             work = await self._train()
             self._saver.prepare(self.member.head.height + 1)
+            self._evaluate_meanwhile()
             outcome = await self.member.commit_round(work.tokens, work.used, work.source)
+            self._evaluation.pause()
             if isinstance(outcome, Committed):
                 self._report(outcome, work)
                 await self._saver.after_round(self.member.head)
@@ -149,6 +153,7 @@ class Node:
     async def leave(self) -> None:
         """Stop training; finish or hand over what others wait for; say goodbye."""
         self._stopping = True
+        self._evaluation.pause()
         await self.member.leave()
         self._log.write(events.Left(round=self.member.head.height))
 
@@ -195,10 +200,7 @@ class Node:
         ranges = self.member.assignment
         if not ranges:
             return NOTHING
-        evaluates = self.member.rank == 0
-        result, finite = await self._in_trainer_thread(self._train_here, ranges, evaluates)
-        if evaluates and not self._stopping:
-            self._evaluating = asyncio.ensure_future(self._evaluate(self.member.head.height))
+        result, finite = await self._in_trainer_thread(self._train_here, ranges, self._evaluation_is_due())
         if not finite:
             self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
         if not finite or not result.steps:
@@ -206,10 +208,10 @@ class Node:
         used, _ = ledger.take(ranges, result.samples)
         return Work(result.tokens, used, self._encode_pseudo_gradient, result)
 
-    def _train_here(self, ranges: tuple[Range, ...], evaluates: bool) -> tuple[TrainResult, bool]:
+    def _train_here(self, ranges: tuple[Range, ...], evaluate: bool) -> tuple[TrainResult, bool]:
         """In the trainer's thread: what came of it, and whether our parameters are finite.
 
-        Leaves them in the flat vector, and in the model of an evaluator the agreed ones.
+        Leaves them in the flat vector. If an evaluation is due it begins, and the model holds the agreed ones.
         """
         round, shown = self.member.head.height + 1, -math.inf
 
@@ -225,8 +227,9 @@ class Node:
         samples = (index for start, stop in ranges for index in range(start, stop))
         result = self.trainer.train(samples, self.config.run.inner_steps, self._should_stop, on_step)
         self.trainer.store_flat(self._local_P)
-        if evaluates:
+        if evaluate:
             self.trainer.load_flat(self.state.theta_P)
+            self._evaluation.begin(round - 1)
         return result, all_finite(self._local_P)
 
     def _should_stop(self) -> bool:
@@ -239,20 +242,41 @@ class Node:
 
     # --- evaluate, in the time in which others train or reduce ---
 
-    async def _evaluate(self, round: int) -> None:
-        loss = await self._in_trainer_thread(self.trainer.evaluate, lambda: self._stopping)
-        if not math.isnan(loss):
-            event = events.Evaluated(round=round, held_out_loss=loss)
+    def _evaluates(self) -> bool:
+        """One member does."""
+        return self.config.node.evaluate_every > 0 and self.member.rank == 0
+
+    def _evaluation_is_due(self) -> bool:
+        if not self._evaluates() or self._evaluation.under_way:
+            return False
+        return self.member.head.height % self.config.node.evaluate_every == 0
+
+    def _evaluate_meanwhile(self) -> None:
+        """Go on with the evaluation, if there is one, until the round is committed."""
+        if self._evaluation.under_way and not self._stopping:
+            self._evaluation.resume()
+            self._evaluating = asyncio.ensure_future(self._evaluate())
+
+    async def _evaluate(self) -> None:
+        event = await self._in_trainer_thread(self._evaluation.go_on)
+        if event is not None:
             self._log.write(event)
             self._parts.tracking.evaluated(event)
 
     async def _evaluate_end(self) -> None:
-        """The parameters that a run ends with have no next round in which to be evaluated."""
+        """Nobody waits for the trainer any more: finish what is under way, and evaluate what the run ends with."""
+        await self._finish_evaluation()
+        if self._evaluates() and not self._stopping:
+            await self._in_trainer_thread(self.trainer.load_flat, self.state.theta_P)
+            self._evaluation.begin(self.member.head.height)
+            await self._finish_evaluation()
+
+    async def _finish_evaluation(self) -> None:
         if self._evaluating is not None:
             await self._evaluating
-        if self.member.rank == 0:
-            await self._in_trainer_thread(self.trainer.load_flat, self.state.theta_P)
-            await self._evaluate(self.member.head.height)
+        self._evaluate_meanwhile()
+        if self._evaluating is not None:
+            await self._evaluating
 
     async def _in_trainer_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await self._loop.run_in_executor(self._parts.trainer_thread, work, *arguments)

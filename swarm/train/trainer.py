@@ -42,6 +42,14 @@ class TrainResult:
     skipped: int
 
 
+@dataclass(slots=True)
+class Progress:
+    """How far an evaluation has got: held-out samples, and their loss summed over tokens."""
+
+    samples: int = 0
+    nats: float = 0.0
+
+
 def _ignore(_step: int, _loss: float) -> None:
     """For callers that want no progress."""
 
@@ -146,15 +154,20 @@ class InnerTrainer:
         with self._others.doing(command):
             return self.own.step(indices[: share(0, of, 0, world)[1]], of, micro_batches)
 
-    def evaluate(self, should_stop: Callable[[], bool] = lambda: False) -> float:
-        """Held-out loss in nats per token (bytes), over a fixed set of samples; NaN if it was stopped on the way."""
+    def evaluate(self, should_stop: Callable[[], bool] = lambda: False, progress: Progress | None = None) -> float:
+        """Held-out loss in nats per token (bytes), over a fixed set of samples.
+
+        NaN if it was stopped on the way; `progress` then says how far it got, and another call goes on from there.
+        """
         self.own.settle_in_thread()
+        progress = progress or Progress()
         held_out, length = self.own.held_out, self.own.reader.sequence_length
-        size, total = max(1, _EVALUATION_TOKENS // length) * self._others.world, 0.0
-        for start in range(0, len(held_out), size):
+        size = max(1, _EVALUATION_TOKENS // length) * self._others.world
+        while progress.samples < len(held_out):
             if should_stop():
                 return math.nan
-            part = Evaluate(start=start, stop=min(start + size, len(held_out)))
+            part = Evaluate(start=progress.samples, stop=min(progress.samples + size, len(held_out)))
             with self._others.doing(lambda _rank, part=part: part):  # type: ignore[misc]
-                total += self.own.evaluate(part.start, part.stop)
-        return total / held_out.tokens
+                progress.nats += self.own.evaluate(part.start, part.stop)
+            progress.samples = part.stop
+        return progress.nats / held_out.tokens

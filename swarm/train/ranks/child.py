@@ -68,17 +68,18 @@ def _serve(link: RankLink, store: Callable[[], Store] | None) -> None:
     pulse = Pulse(SharedMemory.of(pulse_fd))
     threading.Thread(target=_beat, args=(link, pulse, setup.rank), daemon=True).start()
     config = Config.model_validate_json(setup.config)
-    vectors = FlatVectors.of(descriptors[:2], setup.values)
+    shared, rest = descriptors[: len(FlatVectors.NAMES)], descriptors[len(FlatVectors.NAMES) :]
+    vectors = FlatVectors.of(shared, setup.values)
     open_reader(config.run, config.node)  # its sources are then in memory
     link.send(messages.Done())
     link.receive(messages.Form)
     pulse.begin(setup.rank)
-    meeting = store() if store else store_in(descriptors[2], setup.world)
+    meeting = store() if store else store_in(rest[0], setup.world)
     group = LocalGroup(config.node.device, setup.rank, setup.world, meeting)
     trainer = build_rank(config, group)
     assert trainer.layout.count == setup.values, "another model than rank 0's"
     vectors.close()
-    close_all([pulse_fd, *descriptors[2:]])
+    close_all([pulse_fd, *rest])
     while True:
         pulse.end(setup.rank)
         link.send(messages.Done())
