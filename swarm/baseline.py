@@ -13,6 +13,7 @@ from itertools import count, pairwise
 
 from swarm.config import RunConfig
 from swarm.data.open import open_reader
+from swarm.initial import cannot_found, fill_first
 from swarm.model.sizes import model_config
 from swarm.train.build import step_config
 from swarm.train.group import LocalGroup
@@ -65,7 +66,10 @@ def run_baseline(
         sized = replace(inner, batch_size=batch_size)
         rank = RankTrainer(model_config(run.model), sized, open_reader(run), group, LocalConfig(threads))
         trainer = InnerTrainer(rank)
-        trainer.load_flat(trainer.initial(run.seed))
+        first_P = trainer.vectors.theta_P
+        if not fill_first(run, first_P, partial(trainer.initial, run.seed)):
+            raise cannot_found(run)
+        trainer.load_flat(first_P)
         samples, losses = count(), []
         for begin, end in pairwise([0, *stations]):
             report = partial(_report, progress, name, begin, stations[-1])

@@ -31,6 +31,8 @@ class Beginning:
     theta_P: NDArray[np.float32]
     momentum_P: NDArray[np.float32]
     head: Head
+    held: bool = True
+    """False: the run starts from parameters that are not here; others have to give them."""
     inner: InnerState | None = None
     """What the inner optimizer goes on from; None: it starts anew."""
 
@@ -42,10 +44,12 @@ def begin(
     folder: CheckpointFolder,
     remote: RemoteStore | None,
     theta_P: NDArray[np.float32],
-    initial: Callable[[NDArray[np.float32]], object],
+    initial: Callable[[NDArray[np.float32]], bool],
     tell: Tell,
 ) -> Beginning:
-    """Blocks while it reads into theta_P. `initial` writes the run's first parameters there, if they are needed."""
+    """Blocks while it reads into theta_P. `initial` writes the first parameters there if they are needed, and says
+    whether it has them.
+    """
     folder.sweep(peer)
     momentum_P = np.zeros(layout.count, np.float32)
 
@@ -60,11 +64,10 @@ def begin(
         found = from_disk()
     if found is None:
         momentum_P.fill(0.0)  # a checkpoint that was refused half-way leaves its traces
-        initial(theta_P)
-        return Beginning(theta_P, momentum_P, Head(chain.tip.fingerprint))
+        return Beginning(theta_P, momentum_P, Head(chain.tip.fingerprint), held=initial(theta_P))
     steps = found.inner.steps if found.inner else None
     tell(events.Resumed(round=found.head.height, path=str(found.path), inner_steps=steps))
-    return Beginning(theta_P, momentum_P, found.head, found.inner)
+    return Beginning(theta_P, momentum_P, found.head, inner=found.inner)
 
 
 def _download(remote: RemoteStore, folder: CheckpointFolder, chain: ChainFile, tell: Tell) -> bool:

@@ -86,6 +86,8 @@ class RunConfig(Table):
     """How pseudo-gradients travel."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Of the initial parameters and of the order of the samples."""
+    initial: Annotated[str, Field(max_length=4096)] = ""
+    """Start from a Hugging Face Llama instead of the seed: its folder, or the digest of its parameters."""
     min_peers: Annotated[int, Field(ge=1, le=4096)] = 1
     """Members that a round needs; with fewer the swarm waits."""
     founders: Annotated[int, Field(ge=1, le=4096)] = 1
@@ -205,13 +207,15 @@ def run_fields(run: RunConfig, data_dir: str | None = None) -> dict[str, Scalar]
 
     Beside `[run]` itself: the weights of the data's mix one by one, the digest of each source (the embedded one differs
     between Python versions), and the dimensions that the model's name stands for, which could differ between versions
-    of Swarm. data_dir: where this node has the sources. Raises SwarmError if one is not there.
+    of Swarm. What the run starts from is named by its digest. data_dir: where this node has the sources. Raises
+    SwarmError if one is not there.
     """
     from swarm.data.mix import parse_mix
     from swarm.data.open import data_digests
+    from swarm.initial import initial_digest
     from swarm.model.sizes import SIZES
 
-    fields: dict[str, Scalar] = dict(run.model_dump(exclude={"data"}))
+    fields: dict[str, Scalar] = dict(run.model_dump(exclude={"data"})) | {"initial": initial_digest(run)}
     for phase in parse_mix(run.data).phases:
         fields |= {f"data.weight.{name} from {phase.begin}": weight for name, weight in phase.weights}
     fields |= {f"data.digest.{name}": digest for name, digest in data_digests(run.data, data_dir).items()}

@@ -35,6 +35,7 @@ from swarm import events
 from swarm.config import Config
 from swarm.evaluation import SpareTimeEvaluation
 from swarm.events import EventLog
+from swarm.initial import check_first
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
 from swarm.train.trainer import InnerTrainer, TrainResult
@@ -166,6 +167,8 @@ class Node:
         finally:
             waiting.cancel()
         height = self.member.head.height
+        if fetched is not None and height < 0:
+            check_first(self.config.run, self.state.theta_P)
         if fetched is None:
             self._log.write(events.Synced(round=height, bytes=0, seconds=0.0, donors=0))
         else:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ops.codec import Codec, get_codec
 from ops.warm_up import warm_up
 from p2p.chain_file import ChainFile
@@ -23,6 +26,7 @@ from p2p.discovery.multiaddress import parse_bootstrap_peers
 from p2p.identity import Identity, verify
 from p2p.listener import Listener
 from p2p.member import Member
+from p2p.protocol.holdings import EMPTY
 from p2p.protocol.plan import Rules
 from p2p.protocol.serving import DeskLimits
 from p2p.reduce.reducer import Reducer
@@ -36,6 +40,7 @@ from swarm.checkpoint.remote import RemoteStore
 from swarm.checkpoint.saver import SavedRun, SavePlan, Saver
 from swarm.config import Config, NodeConfig, RunConfig, run_fields, run_fingerprint
 from swarm.events import EventLog
+from swarm.initial import cannot_found, fill_first
 from swarm.listener import EventListener
 from swarm.outer_state import OuterState
 from swarm.state_dir import RECORDS, STATE
@@ -80,7 +85,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         stack.callback(chain.close)
         saves = save_plan(node)
         first = await loop.run_in_executor(
-            trainer_thread, _begin, run, saves, trainer, chain, identity.peer_id, partial(_tell, loop, log)
+            trainer_thread, _begin, config, saves, trainer, chain, identity.peer_id, partial(_tell, loop, log)
         )
         await warm
         state = _outer_state(run, codec, first, pool)
@@ -151,11 +156,20 @@ def save_plan(node: NodeConfig) -> SavePlan:
 
 
 def _begin(
-    run: RunConfig, saves: SavePlan, trainer: InnerTrainer, chain: ChainFile, peer: str, tell: Tell
+    config: Config, saves: SavePlan, trainer: InnerTrainer, chain: ChainFile, peer: str, tell: Tell
 ) -> Beginning:
-    """In the trainer's thread: the first state, and the inner optimizer that goes with it."""
-    theta_P, initial = trainer.vectors.theta_P, partial(trainer.initial, run.seed)
+    """In the trainer's thread: the first state, and the inner optimizer that goes with it. Raises SwarmError."""
+    run, theta_P = config.run, trainer.vectors.theta_P
+
+    def initial(out_P: NDArray[np.float32]) -> bool:
+        return fill_first(run, out_P, partial(trainer.initial, run.seed))
+
     first = begin(trainer.layout, chain, peer, saves.folder, saves.remote, theta_P, initial, tell)
+    if not first.held and config.node.may_found:
+        raise cannot_found(run)
+    if first.held and run.initial and first.head.record is None:
+        known_as = run_fields(run, config.node.data_dir)["initial"]
+        tell(events.Notice(message=f'starts from {run.initial}; nodes without it are given initial = "{known_as}"'))
     if first.inner is not None:
         trainer.load_inner_state(first.inner)
     return first
@@ -174,7 +188,7 @@ def _outer_state(run: RunConfig, codec: Codec, first: Beginning, pool: ThreadPoo
         lr=run.outer_lr,
         momentum=run.outer_momentum,
         pool=pool,
-        round=first.head.height,
+        round=first.head.height if first.held else EMPTY,
     )
 
 

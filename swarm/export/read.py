@@ -43,9 +43,13 @@ class HuggingFaceFolder:
     def theta(self, layout: FlatLayout) -> NDArray[np.float32]:
         """All parameters, in the order of the layout. Raises NotOurKind."""
         theta_P = np.empty(layout.count, np.float32)
-        for entry, values_P in self._tensors(layout):
-            theta_P[entry.start : entry.stop] = values_P
+        self.fill(layout, theta_P)
         return theta_P
+
+    def fill(self, layout: FlatLayout, out_P: NDArray[np.float32]) -> None:
+        """`theta`, into a vector that is there. Raises NotOurKind."""
+        for entry, values_P in self._tensors(layout):
+            out_P[entry.start : entry.stop] = values_P
 
     def digest(self, layout: FlatLayout) -> bytes:
         """BLAKE3 of `theta`, one tensor in memory at a time: the same however the files are cut. Raises NotOurKind."""

@@ -100,3 +100,12 @@ def test_a_store_that_fails_is_an_event(tmp_path: Path, monkeypatch: pytest.Monk
     assert first.head.height == -1
     [error] = told
     assert "no route to host" in error.line()
+
+
+def test_first_parameters_that_are_not_here_leave_the_node_empty(tmp_path: Path) -> None:
+    with chain_of(tmp_path / "chain", 0) as chain:
+        theta_P = np.zeros(LAYOUT.count, np.float32)
+        folder = CheckpointFolder(tmp_path / "checkpoints")
+        first = begin(LAYOUT, chain, ME, folder, None, theta_P, lambda out_P: False, lambda event: None)
+    assert not first.held
+    assert first.head.height == -1
