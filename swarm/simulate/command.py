@@ -15,6 +15,7 @@ from swarm.config import Config
 from swarm.simulate.display import display_for
 from swarm.simulate.faults import FaultScript, load_faults
 from swarm.simulate.fleet import SWARM
+from swarm.simulate.keep import keep_checkpoint
 from swarm.simulate.orchestrator import Simulation
 from swarm.simulate.plot import plot
 from swarm.simulate.report import build_report
@@ -65,6 +66,8 @@ def simulate(
         (report_path / "report.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
         plot(report, report_path / "loss.png")
         _say("", *summary(report), f"report              {report_path / 'report.json'}, {report_path / 'loss.png'}")
+        if checkpoint := keep_checkpoint(workspace.path, report_path / "checkpoint"):
+            _say(f'talk to it          swarm generate {checkpoint} --prompt "Return the "')
         return 1 if failed else 0
     except KeyboardInterrupt:
         failed = False  # nobody wants to look at what they have stopped
