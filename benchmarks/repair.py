@@ -73,13 +73,13 @@ class Node:
             assert isinstance(message, Part | Mean)
             self.reducer.on_payload(peer, message, payload)
 
-    def on_link_up(self, peer: str, hello: Hello) -> None:
+    def on_link_up(self, peer: str, _hello: Hello) -> None:
         self.reducer.on_link_up(peer)
 
-    def on_link_down(self, peer: str, reason: str) -> None:
+    def on_link_down(self, peer: str, _reason: str) -> None:
         self.reducer.on_link_down(peer)
 
-    def on_unreachable(self, peer: str, reason: str) -> None:
+    def on_unreachable(self, _peer: str, _reason: str) -> None:
         pass  # the dead stay dead
 
     def on_refused(self, peer: str, reason: str) -> None:
