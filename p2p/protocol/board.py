@@ -37,6 +37,8 @@ class Board:
         self.head = Head(rules.fingerprint)
         self.liveness = Liveness(me)
         self.statuses: dict[str, Status] = {}
+        self._silent: dict[str, frozenset[str]] = {}
+        """Who misses whom; those who miss nobody are left out."""
         self._paces: dict[str, _Pace] = {}
         self._rank: tuple[tuple[str, ...], dict[str, int]] = ((), {})
 
@@ -51,6 +53,10 @@ class Board:
         if before is not None and status.sequence <= before.sequence:
             return False
         self.statuses[peer] = status
+        if status.silent:
+            self._silent[peer] = frozenset(other for other, _ in status.silent)
+        else:
+            self._silent.pop(peer, None)
         if peer == self.me:
             return True
         self.liveness.heard(peer, status.hears, now)
@@ -63,6 +69,7 @@ class Board:
         """Drop what is known of a peer that is gone for good."""
         self.liveness.forget(peer)
         self.statuses.pop(peer, None)
+        self._silent.pop(peer, None)
         self._paces.pop(peer, None)
 
     # --- who is alive, and does what ---------------------------------------------------------------------------------
@@ -134,20 +141,11 @@ class Board:
 
     def parted(self, peer: str, others: Collection[str], now: float) -> bool:
         """Whether `peer` and one of the live `others` say that they miss each other."""
-        return any(
-            other in others and self.alive(other, now)
-            for other in (*self._misses(peer, now), *(o for o in others if o != peer and self._says_silent(o, peer)))
-        )
-
-    def _misses(self, peer: str, now: float) -> tuple[str, ...]:
-        if peer == self.me:
-            return tuple(other for other, _ in self.liveness.silent(now))
-        status = self.statuses.get(peer)
-        return tuple(other for other, _ in status.silent) if status else ()
-
-    def _says_silent(self, peer: str, about: str) -> bool:
-        status = self.statuses.get(peer)
-        return status is not None and any(other == about for other, _ in status.silent)
+        if not self._silent:
+            return False
+        missed = self._silent.get(peer, ())
+        missing = (other for other, silent in self._silent.items() if peer in silent)
+        return any(other in others and self.alive(other, now) for other in (*missed, *missing) if other != peer)
 
     # --- who drives the round ----------------------------------------------------------------------------------------
 
@@ -161,19 +159,24 @@ class Board:
         """Who drives the round: whoever holds the highest promise, else the first live member of the view; but rather
         one that reaches all others. Before there is a view, the smallest peer id of those who are ready."""
         promise = self.highest_promise(now)
-        candidates = [peer for peer in self.head.view if self._may_drive(peer, now)]
-        if promise is not None:
-            drivers = (peer for peer in self.statuses if self.rank(peer) == promise.rank)
-            owner = next((peer for peer in drivers if self._may_drive(peer, now)), None)
-            if owner is not None:
-                candidates = [owner, *(peer for peer in candidates if peer != owner)]
-        if not candidates:
+        view = self.head.view
+        able = (peer for peer in (*self._owners(promise), *view) if self._may_drive(peer, now))
+        first = next(able, None)
+        if first is None:
             ready = (peer for peer in self.here(now) if self.statuses[peer].ready is not None)
             return min(ready, default=None)
-        if len(candidates) > 2:  # of two that miss each other neither can judge
-            seats = self.head.view
-            return next((peer for peer in candidates if not self.parted(peer, seats, now)), candidates[0])
-        return candidates[0]
+        if len(view) <= 2 or not self.parted(first, view, now):  # of two that miss each other neither can judge
+            return first
+        return next((peer for peer in able if not self.parted(peer, view, now)), first)
+
+    def _owners(self, ballot: Ballot | None) -> list[str]:
+        """Whose ballot it is; nobody's if there is none."""
+        if ballot is None:
+            return []
+        view = self.head.view
+        if ballot.rank < len(view):
+            return [view[ballot.rank]]
+        return [peer for peer in self.statuses if self.rank(peer) == ballot.rank]
 
     def _may_drive(self, peer: str, now: float) -> bool:
         """Alive, and for all we know at our head or on its way to it."""

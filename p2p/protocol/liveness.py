@@ -16,6 +16,8 @@ HEARTBEAT_SECONDS = 2.0
 SILENCE_SECONDS = 6.0
 WITNESS_SECONDS = 3.0
 """How long a suspect's fate waits for the word of a peer who has not spoken since the suspicion began."""
+LOOK_SECONDS = 0.2
+"""How long it stays as it is who counts as alive, while nobody comes or goes."""
 
 
 @lru_cache(4096)
@@ -44,6 +46,13 @@ class _Peer:
     left: bool = False
     reported: float = 0.0
     hears: tuple[int, ...] = ()
+    heard_tags: frozenset[int] | None = frozenset()
+    """`hears` for many look-ups; None until there are any."""
+
+    def says_it_hears(self, peer: str) -> bool:
+        if self.heard_tags is None:
+            self.heard_tags = frozenset(self.hears)
+        return tag(peer) in self.heard_tags
 
 
 class Liveness:
@@ -53,42 +62,57 @@ class Liveness:
         self.me = me
         self.silence = silence
         self._peers: dict[str, _Peer] = {}
+        self._living: set[str] = set()
+        self._suspects: list[tuple[str, float]] = []
+        """(suspect, since when) as of the last look."""
+        self._looked_at = float("-inf")
+        self._news = True
+        """Whether `_living` is out of date, whatever the time."""
 
     def linked(self, peer: str, now: float) -> None:
         """A link came up: a fresh start, also for a peer that had left."""
         self._peers[peer] = _Peer(heard=now, linked=True)
+        self._news = True
 
     def unlinked(self, peer: str, reason: str = "") -> None:
         """The link was lost; a redial is on its way, so nothing is concluded yet."""
         if peer in self._peers:
             self._peers[peer].linked, self._peers[peer].lost = False, reason
+            self._news = True
 
     def unreachable(self, peer: str, now: float, reason: str = "") -> None:
         """The redial failed too. Of a stranger that says nothing: it never was a peer."""
         entry = self._peers.get(peer)
         if entry is not None and not entry.linked and entry.unreachable_since is None:
             entry.unreachable_since, entry.unreachable = now, reason
+            self._news = True
 
     def heard(self, peer: str, hears: tuple[int, ...], now: float) -> None:
         """A heartbeat of `peer` came, with the tags of the peers that it hears."""
         entry = self._peers.get(peer)
         if entry is None:
             entry = self._peers[peer] = _Peer(heard=now)
+        changed, first = hears != entry.hears, any(entry.reported < since for _, since in self._suspects)
         entry.heard = entry.reported = now
-        entry.hears = hears
+        if changed:
+            entry.hears, entry.heard_tags = hears, None
+        self._news |= peer not in self._living or first or (changed and bool(self._suspects))
 
     def paused(self, seconds: float) -> None:
         """We stood still ourselves for so long: what the others said meanwhile waits for us, so nobody was silent."""
         for entry in self._peers.values():
             entry.heard += seconds
+        self._news = True
 
     def left(self, peer: str, now: float) -> None:
         """`peer` said that it leaves: dead by its own word."""
         self._peers.setdefault(peer, _Peer(heard=now)).left = True
+        self._news = True
 
     def forget(self, peer: str) -> None:
         """Drop what is known of a peer that is gone for good."""
         self._peers.pop(peer, None)
+        self._news = True
 
     def suspect_since(self, peer: str, now: float) -> float | None:
         """When the suspicion of `peer` began; None if it is not suspect."""
@@ -101,15 +125,35 @@ class Liveness:
 
     def alive(self, peer: str, now: float) -> bool:
         """Whether `peer` counts as alive: not suspect, or vouched for by somebody who is not suspect."""
-        if peer == self.me:
-            return True
-        entry = self._peers.get(peer)
-        if entry is None or entry.left:
-            return False
-        since = self.suspect_since(peer, now)
-        if since is None:
-            return True
-        return any(self._vouches(other, peer, since, now) for other in self._peers)
+        return peer == self.me or peer in self.living(now)
+
+    def living(self, now: float) -> set[str]:
+        """All peers that count as alive. It is asked after every message and hangs on time, so it is computed a few
+        times a second, and whenever somebody comes or goes."""
+        if self._news or not 0 <= now - self._looked_at < LOOK_SECONDS:
+            self._living = self._look(now)
+            self._looked_at, self._news = now, False
+        return self._living
+
+    def _look(self, now: float) -> set[str]:
+        """`_vouches` for all suspects at once: a peer lives if one who is not suspect hears it, or may still say so."""
+        living, witnesses = set[str](), list[_Peer]()
+        suspects = self._suspects = []
+        for peer, entry in self._peers.items():
+            if entry.left:
+                continue
+            since = self.suspect_since(peer, now)
+            if since is None:
+                living.add(peer)
+                witnesses.append(entry)
+            else:
+                suspects.append((peer, since))
+        quiet = min((entry.reported for entry in witnesses if entry.linked), default=now)
+        for peer, since in suspects:
+            awaited = now - since < WITNESS_SECONDS and quiet < since
+            if awaited or any(entry.reported >= since and entry.says_it_hears(peer) for entry in witnesses):
+                living.add(peer)
+        return living
 
     def _vouches(self, other: str, peer: str, since: float, now: float) -> bool:
         entry = self._peers[other]
@@ -117,7 +161,12 @@ class Liveness:
             return False
         if entry.reported < since:
             return entry.linked and now - since < WITNESS_SECONDS
-        return tag(peer) in entry.hears
+        return entry.says_it_hears(peer)
+
+    def doubtful(self, now: float) -> list[str]:
+        """Peers of whom there is more to say than that they are alive."""
+        self.living(now)
+        return [peer for peer, entry in self._peers.items() if entry.left] + [peer for peer, _ in self._suspects]
 
     def standing(self, peer: str, now: float) -> Standing:
         """`alive`, and what speaks against it."""

@@ -14,14 +14,15 @@ class Watch:
     def __init__(self, liveness: Liveness) -> None:
         self._liveness = liveness
         self._told: dict[str, tuple[str, float]] = {}
-        """Peer -> what it counts as, and since when."""
+        """Peer -> what it counts as, and since when; of those that are simply alive nothing."""
 
     def look(self, round: int, now: float) -> list[Note]:
         """What has changed since the last look; `round` is the one in progress."""
-        peers = self._liveness.peers()
-        for forgotten in self._told.keys() - set(peers):
-            del self._told[forgotten]
-        return [note for peer in peers if (note := self._look_at(peer, round, now)) is not None]
+        peers = dict.fromkeys((*self._told, *self._liveness.doubtful(now)))
+        found = [note for peer in peers if (note := self._look_at(peer, round, now)) is not None]
+        known = set(self._liveness.peers())
+        self._told = {peer: told for peer, told in self._told.items() if told[0] != ALIVE and peer in known}
+        return found
 
     def _look_at(self, peer: str, round: int, now: float) -> Note | None:
         standing = self._liveness.standing(peer, now)

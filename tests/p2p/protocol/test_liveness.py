@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from p2p.protocol.liveness import SILENCE_SECONDS, WITNESS_SECONDS, Liveness, tag
 
 BOTH = [tag("b"), tag("c")]
@@ -119,3 +122,38 @@ def test_an_unreachable_stranger_is_nobody_to_miss() -> None:
     liveness.unreachable("b", 1.0)
     assert liveness.peers() == ()
     assert liveness.silent(100.0) == ()
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from(["heard", "linked", "unlinked", "unreachable", "left"]),
+        st.sampled_from("bcdef"),
+        st.sets(st.sampled_from("abcdef")),
+        st.floats(0.0, 4.0),
+    ),
+    max_size=40,
+)
+
+
+@given(events)
+def test_what_is_computed_for_all_at_once_is_what_the_rule_says_of_each(
+    events: list[tuple[str, str, set[str], float]],
+) -> None:
+    liveness, now = Liveness("a"), 0.0
+    for event, peer, hears, seconds in events:
+        now += seconds
+        match event:
+            case "heard":
+                liveness.heard(peer, tuple(sorted(map(tag, hears))), now)
+            case "unlinked":
+                liveness.unlinked(peer)
+            case _:
+                getattr(liveness, event)(peer, now)
+        alive = {p for p in "bcdef" if (e := liveness._peers.get(p)) and not e.left and follows(liveness, p, now)}
+        liveness._looked_at = float("-inf")
+        assert liveness.living(now) == alive
+
+
+def follows(liveness: Liveness, peer: str, now: float) -> bool:
+    since = liveness.suspect_since(peer, now)
+    return since is None or any(liveness._vouches(other, peer, since, now) for other in liveness.peers())
