@@ -82,7 +82,7 @@ class Node:
     def on_unreachable(self, _peer: str, _reason: str) -> None:
         pass  # the dead stay dead
 
-    def on_refused(self, peer: str, reason: str) -> None:
+    def on_refused(self, _peer: str, reason: str) -> None:
         raise AssertionError(reason)
 
     @property

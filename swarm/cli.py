@@ -168,7 +168,9 @@ def simulate(
     batch_size: BatchSize = None,
     device: Device = None,
     config: ConfigFile = None,
-    report: Annotated[Path, typer.Option(help="Folder for report.json, loss.png and the trained checkpoint.")] = Path("report"),
+    report: Annotated[Path, typer.Option(help="Folder for report.json, loss.png and the trained checkpoint.")] = Path(
+        "report"
+    ),
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also a lone node and data parallel, same tokens.")
     ] = False,
