@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated
 
 import msgpack
@@ -46,6 +45,11 @@ class SignedContact(Model):
         """Whether the peer that the contact names has signed it."""
         return verify(self.contact.peer, DOMAIN, self.contact.signed_bytes(), self.signature)
 
+    def check(self) -> None:
+        """Raise BadMessage unless it is genuine."""
+        if not self.is_genuine():
+            raise BadMessage(f"contact of {self.contact.peer} is not signed by it")
+
     def to_bytes(self) -> bytes:
         return bytes(msgpack.packb(self.to_wire(), use_bin_type=True))
 
@@ -53,8 +57,7 @@ class SignedContact(Model):
     def from_bytes(cls, data: bytes) -> SignedContact:
         """Inverse of `to_bytes`; checks the signature too. Raises BadMessage."""
         signed = cls.from_wire(unpack(data, MAX_CONTACT_BYTES))
-        if not signed.is_genuine():
-            raise BadMessage(f"contact of {signed.contact.peer} is not signed by it")
+        signed.check()
         return signed
 
 
@@ -72,7 +75,10 @@ class ContactBook:
         self._known: dict[str, SignedContact] = {}
 
     def add(self, signed: SignedContact) -> bool:
-        """Keep `signed` if it is of this run, newer than what is known, and genuine; True if kept."""
+        """Keep `signed` if it is of this run and newer than what is known; True if kept.
+
+        Raises BadMessage if it is forged.
+        """
         contact = signed.contact
         known = self._known.get(contact.peer)
         if self._fingerprint not in (b"", contact.fingerprint) or (
@@ -81,10 +87,12 @@ class ContactBook:
             return False
         if known is None and len(self._known) >= MAX_KNOWN:
             return False
-        if not signed.is_genuine():
-            return False
+        signed.check()
         self._known[contact.peer] = signed
         return True
+
+    def signed(self, peer: str) -> SignedContact | None:
+        return self._known.get(peer)
 
     def get(self, peer: str) -> Contact | None:
         signed = self._known.get(peer)
@@ -95,12 +103,3 @@ class ContactBook:
 
     def all(self) -> list[SignedContact]:
         return list(self._known.values())
-
-    def excerpt(self, limit: int, first: Iterable[str] = ()) -> tuple[SignedContact, ...]:
-        """At most `limit` contacts, those of the peers in `first` before others."""
-        chosen = {peer: self._known[peer] for peer in first if peer in self._known}
-        for peer, signed in reversed(self._known.items()):  # lately learned peers are likelier to be alive
-            if len(chosen) >= limit:
-                break
-            chosen.setdefault(peer, signed)
-        return tuple(chosen.values())[:limit]

@@ -344,7 +344,6 @@ class Member:
             self._core.on_progress(self.inner_step)
             self._run(self._core.on_tick(self._loop.time()))
             for peer in self._core.forget_gone(self._loop.time()):
-                self._mesh.forget(peer)
                 self._listener("forgotten", {"peer": peer})
 
     # --- state ---

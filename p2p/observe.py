@@ -110,7 +110,6 @@ class _Observer:
             role="observer",
             fingerprint=b"",
             run=b"",
-            contacts=(),
         )
 
     def _on_established(self, connection: Connection, established: Established) -> None:

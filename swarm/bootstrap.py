@@ -25,6 +25,7 @@ def serve(node: NodeConfig, state_dir: Path) -> None:
         node.host,
         node.dht_port,
         state_dir,
+        must_join=False,  # others of the list may be started at the same time, or wait for us
         announce_host=node.announce_host,
         on_event=_log,
     )

@@ -38,6 +38,7 @@ from swarm.events import EventLog
 from swarm.initial import check_first
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
+from swarm.state_dir import CONTACTS
 from swarm.train.trainer import InnerTrainer, TrainResult
 
 SWITCH_INTERVAL = 5e-4
@@ -58,6 +59,7 @@ def main(config: Config) -> int:
         config.node.host,
         config.node.dht_port,
         config.node.state_dir,
+        must_join=not config.node.may_found and not (config.node.state_dir / CONTACTS).exists(),
         announce_host=config.node.announce_host,
         on_event=lambda text: log.write(events.Notice(message=text)),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,10 +18,8 @@ from ops.warm_up import warm_up
 from p2p.chain_file import ChainFile
 from p2p.channel.hello import RunIdentity
 from p2p.channel.mesh import Mesh
-from p2p.contact import Contact, SignedContact, sign_contact
-from p2p.discovery.contact_entry import next_sequence
 from p2p.discovery.discovery import Discovery
-from p2p.discovery.multiaddress import parse_bootstrap_peers
+from p2p.discovery.presence import Place, present
 from p2p.identity import Identity, verify
 from p2p.listener import Listener
 from p2p.member import Member
@@ -43,7 +40,7 @@ from swarm.events import EventLog
 from swarm.initial import cannot_found, fill_first
 from swarm.listener import EventListener
 from swarm.outer_state import OuterState
-from swarm.state_dir import RECORDS, STATE
+from swarm.state_dir import CONTACTS, RECORDS, STATE
 from swarm.tracking.metrics import METRICS, JsonLines
 from swarm.tracking.tracker import Subject
 from swarm.tracking.tracking import Tracking
@@ -119,7 +116,9 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         stack.push_async_callback(mesh.close)
         stack.push_async_callback(member.close)
         port = await mesh.listen(node.host, node.port)
-        await stack.enter_async_context(_announced(config, identity, discovery, mesh, port))
+        place = Place(run.name, fingerprint, port, node.state_dir / CONTACTS, node.announce_host)
+        notice = partial(_notice, log)
+        await stack.enter_async_context(present(identity, discovery, mesh, place, notice))
         log.write(events.Started(peer=identity.peer_id, port=port, bootstrap=tuple(discovery.addresses())))
         tracking = _open_tracking(node, identity.peer_id, saved_run, partial(_tell, loop, log))
         stack.callback(tracking.close)
@@ -146,6 +145,10 @@ def _open_tracking(node: NodeConfig, peer: str, run: SavedRun, tell: Tell) -> Tr
         directory=node.state_dir,
     )
     return Tracking(JsonLines(node.state_dir / METRICS), node.trackers, subject, tell)
+
+
+def _notice(log: EventLog, text: str) -> None:
+    log.write(events.Notice(message=text))
 
 
 def save_plan(node: NodeConfig) -> SavePlan:
@@ -222,64 +225,3 @@ def _start_ranks(node: NodeConfig) -> OtherRanks:
     """In the main thread, whose end they do not survive. Raises NoSuchDevice before any is started."""
     device_of(node.device, 0, node.local_world_size)
     return OtherRanks.start(node.local_world_size)
-
-
-@asynccontextmanager
-async def _announced(
-    config: Config, identity: Identity, discovery: Discovery, mesh: Mesh, port: int
-) -> AsyncIterator[None]:
-    """While open: announce where we listen, dial whoever is found."""
-    hosts = [config.node.announce_host] if config.node.announce_host else _hosts(discovery)
-    fingerprint = run_fingerprint(config.run, config.node.data_dir)
-    strangers: set[str] = set()
-    sequence = 0
-
-    def contact() -> SignedContact:
-        nonlocal sequence
-        sequence = next_sequence(sequence)
-        signed = sign_contact(
-            identity,
-            Contact(
-                peer=identity.peer_id,
-                p2pd=discovery.p2pd_id,
-                addresses=tuple((host, port) for host in hosts),
-                fingerprint=fingerprint,
-                sequence=sequence,
-                run=config.run.name,
-            ),
-        )
-        mesh.share(signed)
-        return signed
-
-    def found(signed: SignedContact) -> None:
-        peer = signed.contact.peer
-        if signed.contact.fingerprint == fingerprint:
-            mesh.share(signed)
-            mesh.dial(signed.contact)
-        elif peer not in strangers:  # once, so that the refusal tells both operators what differs
-            strangers.add(peer)
-            mesh.dial(signed.contact)
-
-    contact()
-    task = asyncio.create_task(discovery.run(contact, found))
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-
-
-def _hosts(discovery: Discovery) -> list[str]:
-    """The addresses that the DHT daemon found this machine to have; the data plane listens on the same.
-
-    Loopback only where there is no other: elsewhere it would lead a peer to itself.
-    """
-    hosts = list(dict.fromkeys(address.host for address in parse_bootstrap_peers(discovery.addresses())))
-    return [host for host in hosts if not _is_loopback(host)] or hosts
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -14,6 +14,8 @@ RECORDS = "records"
 """File of the records that the run has committed."""
 STATE = "state"
 """File of the state, chunk by chunk, for the node's next start."""
+CONTACTS = "contacts"
+"""File of the peers that the node has met."""
 EVENTS = "events.jsonl"
 """File of the node's events, if the configuration names no other."""
 

@@ -40,6 +40,8 @@ async def dial_one(
         async with asyncio.timeout(settings.seconds):
             await secure_dialled(connection, address, settings.context, settings.seconds + 1)
             await greeting.done
+    except UnicodeError as error:  # a contact's host need not be one
+        raise OSError(f"{address[0]!r} is no host name: {error}") from None
     except BadCertificate as error:
         raise Refusal("identity", f"whoever answers at its address proves nothing: {error}", None, peer) from None
     except Refusal:

@@ -166,7 +166,7 @@ class ListenerHandshake(Handshake):
         self._check(mine, theirs)
         established = Established(theirs, self._nonce[:16], dialled=False)
         if theirs.lane > 0:  # both know all of each other by the control lane
-            mine = mine.model_copy(update={"lane": theirs.lane, "session": theirs.session, "run": b"", "contacts": ()})
+            mine = mine.model_copy(update={"lane": theirs.lane, "session": theirs.session, "run": b""})
         if theirs.lane > 0 or self._me < self._peer:
             self._finish(established, decides=True)
         else:
@@ -195,7 +195,7 @@ class DiallerHandshake(Handshake):
         signature = self._terms.identity.sign(DOMAIN, _signed(self._peer, self._me, challenge.nonce))
         self._hello = self._terms.hello(self._peer)
         if self._lane > 0:
-            update = {"lane": self._lane, "session": self._session, "run": b"", "contacts": ()}
+            update = {"lane": self._lane, "session": self._session, "run": b""}
             self._hello = self._hello.model_copy(update=update)
         return [Proof(peer=self._me, signature=signature), self._hello]
 

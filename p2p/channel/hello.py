@@ -16,10 +16,10 @@ from p2p.protocol.model import BadMessage, OptionalDigest, PeerId, Reason, Signa
 PROTOCOL_VERSION = 1
 MAX_LANES = 16
 MAX_PROOF_BYTES = 512
-MAX_HELLO_BYTES = 192 << 10
-"""Room for as many and as long contacts as the limits allow: nobody's contact can break a Hello."""
-MAX_HELLO_CONTACTS = 64
 MAX_RUN_BYTES = 16 << 10
+MAX_HELLO_BYTES = MAX_RUN_BYTES + 1024
+MAX_CONTACTS_TOLD = 64
+"""In one message."""
 
 Scalar = str | int | float | bool | None
 Nonce = Annotated[bytes, Field(min_length=32, max_length=32)]
@@ -61,7 +61,6 @@ class Hello(Message):
     fingerprint: OptionalDigest
     run: Annotated[bytes, Field(max_length=MAX_RUN_BYTES)]
     """msgpack of the run's fields, so that a refusal can name those that differ; empty on a bulk lane."""
-    contacts: Annotated[tuple[SignedContact, ...], Field(max_length=MAX_HELLO_CONTACTS)]
 
 
 class Accepted(Message):
@@ -85,7 +84,15 @@ class Bye(Message):
     reason: Reason
 
 
-OPEN_MESSAGES: dict[str, type[Message]] = {**MESSAGES, Bye.KIND: Bye, Refused.KIND: Refused}
+class Contacts(Message):
+    """Whom the sender is linked with at the moment, and where the sender itself is found."""
+
+    KIND = "contacts"
+    contacts: Annotated[tuple[SignedContact, ...], Field(max_length=MAX_CONTACTS_TOLD)]
+
+
+_ON_LINKS: tuple[type[Message], ...] = (Contacts, Bye, Refused)
+OPEN_MESSAGES: dict[str, type[Message]] = MESSAGES | {kind.KIND: kind for kind in _ON_LINKS}
 """What may arrive on an open link."""
 
 

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from p2p.channel.connection import Connection
 from p2p.channel.handshake import Established
-from p2p.channel.hello import OPEN_MESSAGES, Bye, Hello, Refused, decode_one_of
+from p2p.channel.hello import OPEN_MESSAGES, Bye, Contacts, Hello, Refused, decode_one_of
+from p2p.contact import SignedContact
 from p2p.protocol.messages import Message, encode
 from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage, PeerId
 
@@ -33,8 +34,15 @@ class MessageHandler(Protocol):
         """A message and its payload (None if it has none) are complete. In order within a lane, not between lanes."""
 
 
+def ignore_contacts(_peer: str, _contacts: Sequence[SignedContact]) -> None:
+    """For those who look for nobody."""
+
+
 class Link:
-    """One peer's lanes. `on_end(link, reason)` is called once, when the first of them is lost or `shut` is called."""
+    """One peer's lanes. `on_end(link, reason)` is called once, when the first of them is lost or `shut` is called.
+
+    `on_contacts(peer, contacts)` hears of whom the peer is linked with; BadMessage raised there closes the link, too.
+    """
 
     def __init__(
         self,
@@ -42,6 +50,7 @@ class Link:
         established: Established,
         handler: MessageHandler,
         on_end: Callable[[Link, str], None],
+        on_contacts: Callable[[str, Sequence[SignedContact]], None] = ignore_contacts,
     ) -> None:
         self.hello: Hello = established.hello
         self.peer: str = established.hello.peer
@@ -53,6 +62,7 @@ class Link:
         self._bulk: dict[int, Connection] = {}
         self._lane_added = asyncio.Event()
         self._on_end = on_end
+        self.on_contacts = on_contacts
         control.hand_over(_LaneSink(self, 0), 0)
 
     @property
@@ -160,6 +170,9 @@ class _LaneSink:
         link, message = self._link, self._message
         if isinstance(message, Bye | Refused):
             link.shut(f"closed by the peer: {message.reason}", tell=False)
+        elif isinstance(message, Contacts):
+            if link.ended is None:
+                link.on_contacts(link.peer, message.contacts)
         elif not self._dropped and link.ended is None:
             payload, self._payload = self._payload, None
             link.handler.on_message(link.peer, message, payload)

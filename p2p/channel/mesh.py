@@ -1,23 +1,28 @@
-"""The mesh: links to all peers, whoever dialled, and their messages."""
+"""The mesh: links to all peers, whoever dialled, and their messages.
+
+Whom it dials and whom it tells of whom is decided in `Acquaintances`; this is the shell around it, and around links.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
+from random import Random
 from typing import Literal, Protocol
 
+from p2p.channel.acquaintances import Acquaintances, Dial, Tell
 from p2p.channel.certificate import client_context, server_context
 from p2p.channel.connection import Connection
 from p2p.channel.dial import DialSettings, dial_any, dial_one
-from p2p.channel.dialler import Dialler, DiallerEvents
+from p2p.channel.dialler import NEVER
 from p2p.channel.greeting import HANDSHAKE_SECONDS
 from p2p.channel.handshake import Established, Refusal, Terms, refusal
-from p2p.channel.hello import MAX_HELLO_CONTACTS, MAX_LANES, PROTOCOL_VERSION, Hello, RunIdentity
+from p2p.channel.hello import MAX_LANES, PROTOCOL_VERSION, Contacts, Hello, RunIdentity
 from p2p.channel.link import Link, LinkLost, MessageHandler
 from p2p.channel.listener import Listener
 from p2p.channel.meter import Lane, Meter, WireBytes
-from p2p.contact import Contact, ContactBook, SignedContact
+from p2p.contact import MAX_KNOWN, Contact, SignedContact
 from p2p.identity import Identity
 from p2p.protocol.messages import Message, encode
 from p2p.protocol.model import PeerId
@@ -64,11 +69,12 @@ class Mesh:
         self.instance = os.urandom(8)
         self._run, self._handler, self._role = run, handler, role
         self._bulk_lanes = bulk_lanes
-        self._book = ContactBook(run.fingerprint)
+        self._acquaintances = Acquaintances(self.peer_id, run.fingerprint, Random(), dials=role == "member")
         self._meter = Meter()
         self._links: dict[str, Link] = {}
         self._lost: dict[str, bytes] = {}
-        self._dialers: dict[str, Dialler] = {}
+        self._attempts: dict[str, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         terms = Terms(identity, self._hello_to, admit, self._decide)
@@ -85,24 +91,40 @@ class Mesh:
         """Accept links; returns the port. Raises CannotListen, PortInUse (SwarmErrors)."""
         return self._listener.start(host, port)
 
+    def introduce_self(self, signed: SignedContact) -> None:
+        """Our own contact, which every peer is told; again whenever it is signed anew."""
+        self._acquaintances.introduce_self(signed, self._now())
+        self._wake()
+
+    def meet(self, signed: SignedContact, source: str) -> None:
+        """`source` has found a peer of this run: link with it, and keep it linked for as long as it lives.
+
+        Peers tell each other of those that they are linked with; who is heard of in that way is met like this, too.
+        Raises BadMessage for a forged contact.
+        """
+        self._acquaintances.hear(signed, source, self._now())
+        self._wake()
+
+    def remember(self, signed: SignedContact) -> None:
+        """Of an earlier life: see `met`. Raises BadMessage for a forged contact."""
+        self._acquaintances.remember(signed, self._now())
+        self._wake()
+
+    def met(self) -> list[SignedContact]:
+        """The newest contacts of peers that were linked: worth being remembered."""
+        return self._acquaintances.met()
+
     def dial(self, contact: Contact) -> None:
-        """Keep a link to that peer until `forget`. Again with a newer contact: updates it."""
-        if contact.peer == self.peer_id or not contact.addresses or self._closing:
-            return
-        dialler = self._dialers.get(contact.peer)
-        if dialler is not None:
-            dialler.update(contact)
-            return
-        events = DiallerEvents(self._handler.on_refused, self._handler.on_unreachable)
-        self._dialers[contact.peer] = Dialler(contact, self._attempt, events, linked=contact.peer in self._links)
+        """Keep a link to that peer until `forget`, signed or not. Again with a newer contact: updates it."""
+        if contact.peer != self.peer_id and contact.addresses:
+            self._acquaintances.dial(contact, self._now())
+            self._wake()
 
     def forget(self, peer: PeerId) -> None:
         """Dial that peer no more, and drop its contact; a link that is up stays (see `drop`)."""
-        self._book.discard(peer)
         self._lost.pop(peer, None)
-        dialler = self._dialers.pop(peer, None)
-        if dialler is not None:
-            self._spawn(dialler.close())
+        self._acquaintances.forget(peer)
+        self._give_up(peer)
 
     def drop(self, peer: PeerId, reason: str) -> None:
         """End the link to that peer, if there is one, and tell it why."""
@@ -110,13 +132,9 @@ class Mesh:
         if link is not None:
             link.shut(reason)
 
-    def share(self, signed: SignedContact) -> bool:
-        """Tell peers of this contact (our own first of all) in every Hello from now on. True if it is new."""
-        return self._book.add(signed)
-
     def contacts(self) -> list[SignedContact]:
-        """All contacts learned from `share` and from Hellos, our own too if shared: verified, newest of each peer."""
-        return self._book.all()
+        """The newest contact of everybody of this run that we heard of, our own too: verified."""
+        return self._acquaintances.contacts()
 
     def peers(self) -> set[str]:
         """Peers with a link."""
@@ -155,13 +173,15 @@ class Mesh:
     async def close(self) -> None:
         """Say goodbye, flush what was sent, close every socket. Takes CLOSE_SECONDS at most."""
         self._closing = True
+        if self._timer is not None:
+            self._timer.cancel()
         links = list(self._links.values())
         for link in links:  # first, so that peers read it before they see other connections end
             link.shut("leaving")
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(self._listener.close(), *(dialler.close() for dialler in self._dialers.values()))
+        await self._listener.close()
         await asyncio.gather(*(link.wait_closed(CLOSE_SECONDS) for link in links))
         async with asyncio.timeout(CLOSE_SECONDS):  # those cut off need a turn of the loop
             await self._meter.idle.wait()
@@ -179,7 +199,6 @@ class Mesh:
             role=self._role,
             fingerprint=self._run.fingerprint,
             run=self._run.packed(),
-            contacts=self._book.excerpt(MAX_HELLO_CONTACTS, (self.peer_id, *self._links)),
         )
 
     def _decide(self, new: Established) -> Refusal | None:
@@ -211,12 +230,10 @@ class Mesh:
         if current is not None:
             restarted = current.hello.instance != hello.instance
             current.shut("the peer restarted" if restarted else "the peer connected anew", tell=False)
-        for signed in hello.contacts:
-            self._book.add(signed)
-        link = self._links[hello.peer] = Link(connection, new, self._handler, self._on_link_end)
-        dialler = self._dialers.get(hello.peer)
-        if dialler is not None:
-            dialler.link_up()
+        link = Link(connection, new, self._handler, self._on_link_end, self._on_contacts)
+        self._links[hello.peer] = link
+        self._acquaintances.link_up(hello.peer, hello.role == "member", self._now())
+        self._wake()
         self._handler.on_link_up(hello.peer, hello)
         if new.dialled:
             for lane in range(1, self._bulk_lanes + 1):
@@ -227,17 +244,60 @@ class Mesh:
             return
         del self._links[link.peer]
         self._lost[link.peer] = link.id
-        if not self._closing and link.peer not in self._dialers:
-            contact = self._book.get(link.peer)
-            if contact is not None:  # it dialled us; now we find out whether it is still there
-                self.dial(contact)
+        if len(self._lost) > MAX_KNOWN:
+            del self._lost[next(iter(self._lost))]
+        self._acquaintances.link_down(link.peer, self._now())
+        self._wake()
         self._handler.on_link_down(link.peer, reason)
-        dialler = self._dialers.get(link.peer)
-        if dialler is not None:
-            dialler.link_down()
+
+    def _on_contacts(self, peer: str, contacts: Sequence[SignedContact]) -> None:
+        self._acquaintances.told(peer, contacts, self._now())
+        self._wake()
+
+    # --- dialling
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _wake(self) -> None:
+        """Something has changed: look again what is due, and when the next will be."""
+        if self._closing:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        when = self._acquaintances.wake_at()
+        if when < NEVER:
+            self._timer = asyncio.get_running_loop().call_at(when, self._step)
+
+    def _step(self) -> None:
+        self._timer = None
+        for effect in self._acquaintances.step(self._now()):
+            match effect:
+                case Dial(contact):
+                    self._give_up(contact.peer)
+                    self._attempts[contact.peer] = self._spawn(self._attempt(contact))
+                case Tell(peer, contacts):
+                    self.send(peer, Contacts(contacts=contacts))
+        self._wake()
 
     async def _attempt(self, contact: Contact) -> None:
-        await dial_any(self._dial_settings, contact)
+        peer = contact.peer
+        try:
+            await dial_any(self._dial_settings, contact)
+        except (Refusal, OSError) as error:
+            setbacks = self._acquaintances.failed(peer, error, self._now())
+            self._wake()
+            for setback in setbacks:
+                tell = self._handler.on_refused if setback.kind == "refused" else self._handler.on_unreachable
+                tell(peer, setback.reason)
+        if self._attempts.get(peer) is asyncio.current_task():
+            del self._attempts[peer]
+
+    def _give_up(self, peer: str) -> None:
+        attempt = self._attempts.pop(peer, None)
+        if attempt is not None:
+            attempt.cancel()
 
     async def _add_lane(self, link: Link, lane: int) -> None:
         """Dial a bulk lane; the link ends if that does not work, so that both sides start anew together."""
@@ -255,7 +315,8 @@ class Mesh:
             await asyncio.sleep(pause)
             pause *= 2
 
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+    def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

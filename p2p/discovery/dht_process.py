@@ -34,7 +34,11 @@ from p2p.errors import SwarmError
 from p2p.identity import Identity
 from p2p.parent_death import die_with_parent
 
+FIRST_PAUSE_SECONDS = 1.0
 REDIAL_SECONDS = 10.0
+"""Between two looks at the bootstrap list, for as long as we live; they begin FIRST_PAUSE_SECONDS apart."""
+PATIENCE_SECONDS = 30.0
+"""How long a node that needs others waits for the first of its list: all may have been started at the same time."""
 _LOCK_SECONDS = 5.0
 _MAX_PAUSE_SECONDS = 30.0
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2}
@@ -56,8 +60,8 @@ class DhtSettings:
     listen: Listen
     directory: Path
     """For the lock and the daemon's socket; private to one node."""
-    wait: bool
-    """Retry for ever while no bootstrap peer answers."""
+    must_join: bool
+    """Give up if no bootstrap peer answers; else be a DHT of one until one of them does."""
 
 
 def fork_dht_process(settings: DhtSettings) -> tuple[int, socket.socket]:
@@ -168,9 +172,13 @@ class _DhtProcess:
 
     async def _first_join(self, member: DhtMember) -> None:
         bootstrap = self._settings.bootstrap
-        pause = 1.0
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        pause = FIRST_PAUSE_SECONDS
         while len(unreachable := await member.join(bootstrap)) == len(bootstrap) > 0:
-            if not self._settings.wait:
+            if not self._settings.must_join:
+                self._tell(f"no bootstrap peer answers yet: {_listed(unreachable)}; they are tried again and again")
+                return
+            if time.monotonic() + pause > deadline:
                 raise BootstrapUnreachable(
                     f"no bootstrap peer answers: {_listed(unreachable)}; check the address, and that a node or "
                     "`swarm bootstrap` runs there"
@@ -203,8 +211,10 @@ class _DhtProcess:
     async def _redial(self) -> None:
         """For as long as we live: a bootstrap peer that comes back must find us, or the DHT stays split."""
         down: set[str] = set()
+        pause = FIRST_PAUSE_SECONDS
         while True:
-            await asyncio.sleep(REDIAL_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, REDIAL_SECONDS)
             if self._member is None:
                 continue
             try:

@@ -77,15 +77,16 @@ class Discovery:
         host: str,
         port: int,
         state_dir: Path | str,
-        wait: bool = False,
         *,
+        must_join: bool = True,
         announce_host: str | None = None,
         on_event: Callable[[str], None] = lambda _text: None,
     ) -> Discovery:
         """Start the DHT process and join the DHT; blocks until that is done.
 
-        bootstrap_peers: multiaddresses; empty if this node is the first. wait: retry for ever while none answers
-        (each try is told to `on_event`) instead of raising BootstrapUnreachable within about 8 s. port: 0 for any.
+        bootstrap_peers: multiaddresses; empty if this node is the first. must_join: raise BootstrapUnreachable if none
+        of them has answered within PATIENCE_SECONDS (each try is told to `on_event`); else go on without them after
+        one try. They are dialled again and again in either case, for as long as this node lives. port: 0 for any.
         announce_host: IP address or name under which others reach this host, if not the ones it knows itself.
         on_event: gets lines for a person, from `start` and later on the event loop.
         Raises BadMultiaddr, BootstrapUnreachable, DhtPortInUse, DhtHostError, StateDirInUse, KeyFileError, P2pdFailed.
@@ -99,7 +100,7 @@ class Discovery:
             raise DiscoveryFailed(f"cannot use {directory}: {error.strerror}; choose another state_dir") from None
         identity = Identity.load_or_create(directory.parent / "p2pd.key")
         bootstrap = tuple(address for address in bootstrap if address.p2pd != identity.peer_id)
-        settings = DhtSettings(identity, bootstrap, Listen(host, port, announce_host), directory, wait)
+        settings = DhtSettings(identity, bootstrap, Listen(host, port, announce_host), directory, must_join)
         discovery = cls(*fork_dht_process(settings), directory, identity.peer_id, on_event)
         try:
             discovery._wait_until_ready()

@@ -72,13 +72,13 @@ class Returned(Event):
 
 
 class Forgotten(Event):
-    """A peer has been gone for so long that it is not dialled any more; it may come back as a new one."""
+    """A peer has been gone for so long that what it once said counts no more; it is still dialled, and may come back."""
 
     EVENT = "forgotten"
     peer: str
 
     def line(self) -> str:
-        return f"peer {short(self.peer)} has long been gone and is not dialled any more"
+        return f"peer {short(self.peer)} has long been gone: it would come back as a new one"
 
 
 class Refused(Event):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from swarm.config import RunConfig
-from swarm.events import Refused, Started
+from swarm.events import EventReader, Notice, Refused, Started
 from tests.e2e.processes import HOST, QUICK, NodeProcess, free_port, processes
 from tests.swarm.data.prepared import TEXTS, prepared
 
@@ -47,10 +48,24 @@ def test_the_dht_port_is_in_use(tmp_path: Path) -> None:
 
 
 def test_no_bootstrap_peer_answers(tmp_path: Path) -> None:
+    """It may be on its way, so the node tries for a while, and says so; one line ends it."""
     address = f"/ip4/{HOST}/tcp/{free_port()}/p2p/12D3KooWLo7JAHMezSYkSrMaL6ed3Yisi9jdS8MetXN6zsssAmbU"
     began = time.monotonic()
-    assert address in ends_with_one_line(tmp_path, bootstrap_peers=(address,))
+    assert address in ends_with_one_line(tmp_path, bootstrap_peers=(address,), quiet=True)
     assert time.monotonic() - began < ENDS_SECONDS
+    notices = [event for _, event in EventReader(tmp_path / "events.jsonl").new() if isinstance(event, Notice)]
+    assert f"no bootstrap peer answers, trying again in 1 s: {address} (connection refused)" in notices[0].message
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_that_waits_for_its_bootstrap_peer_can_be_stopped(tmp_path: Path, number: int) -> None:
+    address = f"/ip4/{HOST}/tcp/{free_port()}/p2p/12D3KooWLo7JAHMezSYkSrMaL6ed3Yisi9jdS8MetXN6zsssAmbU"
+    with processes(tmp_path) as group:
+        node = group.start(QUICK, bootstrap_peers=(address,))
+        node.wait(Notice)
+        node.child.process.send_signal(number)
+        assert node.child.process.wait(ENDS_SECONDS) in (-number, 128 + number)
+        assert not [line for line in node.child.lines() if "Traceback" in line]
 
 
 def test_others_can_read_the_key(tmp_path: Path) -> None:

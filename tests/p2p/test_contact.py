@@ -67,9 +67,11 @@ def test_the_book_keeps_the_newest_genuine_contact_of_its_run() -> None:
     assert not book.add(sign_contact(identity, contact_of(identity, 1)))
     assert not book.add(sign_contact(forger, contact_of(forger, 1, b"o" * 32)))
     newer = contact_of(identity, 3)
-    assert not book.add(SignedContact(contact=newer, signature=forger.sign(p2p.contact.DOMAIN, newer.signed_bytes())))
+    with pytest.raises(BadMessage, match="not signed by it"):
+        book.add(SignedContact(contact=newer, signature=forger.sign(p2p.contact.DOMAIN, newer.signed_bytes())))
     assert book.all() == [second]
     assert book.get(identity.peer_id) == second.contact
+    assert book.signed(identity.peer_id) == second
     book.discard(identity.peer_id)
     assert book.get(identity.peer_id) is None
 
@@ -77,18 +79,6 @@ def test_the_book_keeps_the_newest_genuine_contact_of_its_run() -> None:
 def test_an_observers_book_takes_contacts_of_any_run() -> None:
     identity = Identity.generate()
     assert ContactBook(b"").add(sign_contact(identity, contact_of(identity)))
-
-
-def test_an_excerpt_is_bounded_and_favours_whom_it_is_asked_to() -> None:
-    identities = [Identity.generate() for _ in range(6)]
-    book = ContactBook(RUN)
-    for identity in identities:
-        book.add(sign_contact(identity, contact_of(identity)))
-    excerpt = book.excerpt(3, (identities[1].peer_id, "unknown"))
-    expected = [identities[1].peer_id, identities[5].peer_id, identities[4].peer_id]
-    assert [signed.contact.peer for signed in excerpt] == expected
-    assert len(book.excerpt(2, [identity.peer_id for identity in identities])) == 2
-    assert len(book.excerpt(64)) == 6
 
 
 def test_the_book_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,6 @@ HELLO = Hello(
     role="member",
     fingerprint=b"f" * 32,
     run=msgpack.packb({"name": "my [red]run", "model": "demo"}),
-    contacts=(),
 )
 STATUS = Status(
     sequence=1,

@@ -1,19 +1,27 @@
-"""When a dialler dials, and what it tells."""
+"""When a dialler dials, and what it tells: in seconds that nobody waits for."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
+from random import Random
 
-import pytest
-
-import p2p.channel.dialler
-from p2p.channel.dialler import Dialler, DiallerEvents
+from p2p.channel.dialler import (
+    BRIEF_LINKS_IN_A_ROW,
+    FIRST_PAUSE_SECONDS,
+    LASTING_LINK_SECONDS,
+    LONELY_PAUSE_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    NEVER,
+    NEWS_PAUSE_SECONDS,
+    REFUSED_PAUSE_SECONDS,
+    Dialler,
+    Setback,
+)
 from p2p.channel.handshake import Refusal, refusal
 from p2p.contact import Contact
 from p2p.identity import Identity
 
 PEER = Identity.generate().peer_id
+REFUSED = ConnectionRefusedError(111, "Connection refused")
 
 
 def contact(sequence: int = 1, port: int = 7400) -> Contact:
@@ -21,136 +29,153 @@ def contact(sequence: int = 1, port: int = 7400) -> Contact:
 
 
 class World:
-    """Attempts wait for the test to say how they end."""
+    """A dialler and the time."""
 
-    def __init__(self, linked: bool = False) -> None:
-        self.attempts: asyncio.Queue[tuple[Contact, asyncio.Future[None]]] = asyncio.Queue()
-        self.told: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        events = DiallerEvents(
-            lambda peer, reason: self.told.put_nowait(("refused", reason)),
-            lambda peer, reason: self.told.put_nowait(("unreachable", reason)),
-        )
-        self.dialler = Dialler(contact(), self._attempt, events, linked)
+    def __init__(self, lonely: bool = False) -> None:
+        self.now = 1000.0
+        self.lonely = lonely
+        self.dialler = Dialler(contact(), self.now, Random(0))
 
-    async def _attempt(self, contact: Contact) -> None:
-        ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.attempts.put_nowait((contact, ending))
-        await ending
+    def wait(self) -> float:
+        """Let the time pass until the next attempt begins; how long that took."""
+        due = self.dialler.due(self.lonely)
+        assert due < NEVER, "it never dials again"
+        waited = max(0.0, due - self.now)
+        self.now += waited
+        self.dialler.begin(self.now)
+        return waited
 
-    async def attempt(self) -> tuple[Contact, asyncio.Future[None]]:
-        async with asyncio.timeout(10):
-            return await self.attempts.get()
+    def fails(self, error: Refusal | OSError = REFUSED) -> list[Setback]:
+        self.wait()
+        return self.dialler.failed(error, self.now)
 
-    async def fails(self, error: Exception) -> None:
-        (await self.attempt())[1].set_exception(error)
+    def succeeds(self) -> None:
+        self.wait()
+        self.dialler.link_up(self.now)
 
-    async def succeeds(self) -> None:
-        _, ending = await self.attempt()
-        self.dialler.link_up()
-        ending.set_result(None)
-
-    async def hears(self) -> tuple[str, str]:
-        async with asyncio.timeout(10):
-            return await self.told.get()
+    def loses(self, after: float = 2 * LASTING_LINK_SECONDS) -> None:
+        self.now += after
+        self.dialler.link_down(self.now)
 
 
-@pytest.fixture
-async def world(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    monkeypatch.setattr(p2p.channel.dialler, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(p2p.channel.dialler, "LONGEST_PAUSE_SECONDS", 0.01)
-    world = World()
-    yield world
-    await world.dialler.close()
-
-
-async def turns(count: int = 20) -> None:
+def pauses(world: World, count: int) -> list[float]:
+    found = []
     for _ in range(count):
-        await asyncio.sleep(0)
+        found.append(world.wait())
+        assert world.dialler.failed(REFUSED, world.now) == []
+    return found
 
 
-async def test_it_tries_again_until_there_is_a_link_and_keeps_quiet(world: World) -> None:
-    for _ in range(5):
-        await world.fails(ConnectionRefusedError(111, "Connection refused"))
-    await world.succeeds()
-    await turns()
-    assert world.attempts.empty()
-    assert world.told.empty()
+def test_it_dials_at_once_and_then_for_ever_with_growing_pauses() -> None:
+    found = pauses(World(), 30)
+    assert found[0] == 0
+    assert 0.7 * FIRST_PAUSE_SECONDS <= found[1] <= FIRST_PAUSE_SECONDS
+    assert all(0.7 * LONGEST_PAUSE_SECONDS <= pause <= LONGEST_PAUSE_SECONDS for pause in found[-10:])
 
 
-async def test_a_lost_peer_that_cannot_be_reached_is_told_once_and_at_once(world: World) -> None:
-    await world.succeeds()
-    world.dialler.link_down()
-    await world.fails(ConnectionRefusedError(111, "Connection refused"))
-    assert await world.hears() == ("unreachable", "Connection refused")
-    await world.fails(ConnectionRefusedError(111, "Connection refused"))
-    await world.fails(TimeoutError())
-    await world.succeeds()
-    world.dialler.link_down()
-    await world.fails(TimeoutError())
-    assert await world.hears() == ("unreachable", "timed out")
+def test_without_any_link_it_hurries() -> None:
+    assert max(pauses(World(lonely=True), 30)) <= LONELY_PAUSE_SECONDS
+    world = World()
+    pauses(world, 30)
+    world.lonely = True  # the last other link has ended
+    assert world.wait() <= LONELY_PAUSE_SECONDS
 
 
-async def test_a_link_that_the_peer_made_meanwhile_is_no_news(world: World) -> None:
-    await world.succeeds()
-    world.dialler.link_down()
-    _, ending = await world.attempt()
-    world.dialler.link_up()
-    ending.set_exception(TimeoutError())
-    await turns()
-    assert world.told.empty()
-    assert world.attempts.empty()
+def test_a_lost_peer_that_cannot_be_reached_is_told_once_and_at_once() -> None:
+    world = World()
+    for reason, error in (("Connection refused", REFUSED), ("timed out", TimeoutError()), ("odd", OSError("odd"))):
+        world.succeeds()
+        world.loses()
+        assert world.dialler.due(False) == world.now
+        assert world.fails(error) == [Setback("unreachable", reason)]
+        assert world.fails() == []
 
 
-async def test_a_refusal_ends_it_until_there_is_a_newer_contact(world: World) -> None:
-    await world.fails(refusal("run", "another run"))
-    assert await world.hears() == ("refused", "another run")
-    world.dialler.update(contact(1))
-    await turns()
-    assert world.attempts.empty()
-    world.dialler.update(contact(2, 7500))
-    dialled, ending = await world.attempt()
-    assert dialled.addresses[0][1] == 7500
-    ending.set_exception(refusal("run", "another run"))
-    await turns()
-    assert world.told.empty()  # the same reason is told once
+def test_a_link_that_the_peer_made_meanwhile_is_no_news() -> None:
+    world = World()
+    world.succeeds()
+    world.loses()
+    world.wait()
+    world.dialler.link_up(world.now)
+    assert world.dialler.failed(TimeoutError(), world.now) == []
+    assert world.dialler.due(False) == NEVER
 
 
-async def test_a_stranger_at_its_address_is_told_once_and_tried_again(world: World) -> None:
-    await world.succeeds()
-    world.dialler.link_down()
-    for _ in range(3):
-        await world.fails(Refusal("identity", "a stranger answers", None))
-    assert await world.hears() == ("refused", "a stranger answers")
-    assert await world.hears() == ("unreachable", "a stranger answers")
-    await turns()
-    assert world.told.empty()
+def test_a_refusal_lasts_until_there_is_news() -> None:
+    for lonely in (False, True):
+        world = World(lonely)
+        assert world.fails(refusal("run", "another run")) == [Setback("refused", "another run")]
+        assert world.dialler.due(lonely) == world.now + REFUSED_PAUSE_SECONDS
+        world.now += 10
+        world.dialler.sign_of_life(contact(2, 7500), world.now)
+        assert world.wait() == 0
+        assert world.dialler.contact.addresses[0][1] == 7500
+        assert world.dialler.failed(refusal("run", "another run"), world.now) == []  # the same reason is told once
+        assert world.fails(refusal("run", "a third run")) == [Setback("refused", "a third run")]
 
 
-async def test_a_duplicate_is_no_refusal(world: World) -> None:
-    await world.fails(refusal("duplicate", "already linked"))
-    await world.succeeds()
-    assert world.told.empty()
+def test_a_stranger_at_its_address_is_told_once_and_tried_again() -> None:
+    world = World()
+    world.succeeds()
+    world.loses()
+    stranger = Refusal("identity", "a stranger answers", None)
+    assert world.fails(stranger) == [
+        Setback("refused", "a stranger answers"),
+        Setback("unreachable", "a stranger answers"),
+    ]
+    assert world.fails(stranger) == []
+    assert world.dialler.due(False) < world.now + 1
 
 
-async def test_it_waits_when_links_keep_breaking(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    for _ in range(3):
-        await world.succeeds()
-        world.dialler.link_down()
-    await world.succeeds()
-    monkeypatch.setattr(p2p.channel.dialler, "FIRST_PAUSE_SECONDS", 1000.0)
-    monkeypatch.setattr(p2p.channel.dialler, "LONGEST_PAUSE_SECONDS", 1000.0)
-    world.dialler._pause = 1000.0
-    world.dialler.link_down()
-    await turns()
-    assert world.attempts.empty()
-    world.dialler.update(contact(2, 7500))  # it moved: that is worth a try
-    await world.attempt()
+def test_a_duplicate_is_no_refusal() -> None:
+    world = World()
+    assert world.fails(refusal("duplicate", "already linked")) == []
+    world.succeeds()
 
 
-async def test_it_does_not_dial_while_linked() -> None:
-    world = World(linked=True)
-    await turns()
-    assert world.attempts.empty()
-    world.dialler.link_down()
-    await world.attempt()
-    await world.dialler.close()
+def test_it_waits_when_links_keep_breaking() -> None:
+    world = World()
+    for _ in range(BRIEF_LINKS_IN_A_ROW):
+        world.succeeds()
+        world.loses(after=0.1)
+        assert world.dialler.due(False) == world.now
+    waits = []
+    for _ in range(12):
+        world.succeeds()
+        world.loses(after=0.1)
+        waits.append(world.dialler.due(False) - world.now)
+    assert waits == sorted(waits)
+    assert waits[0] > 0
+    assert waits[-1] == LONGEST_PAUSE_SECONDS
+    world.succeeds()
+    world.loses()
+    assert world.dialler.due(False) == world.now  # that one lasted
+
+
+def test_a_sign_of_life_cuts_the_pause_short_but_not_again_and_again() -> None:
+    world = World()
+    pauses(world, 20)
+    world.now += NEWS_PAUSE_SECONDS
+    world.dialler.sign_of_life(contact(2), world.now)
+    assert world.wait() == 0
+    world.dialler.sign_of_life(contact(3), world.now)  # during the attempt: counts for the next
+    assert world.dialler.due(False) == NEVER
+    assert world.dialler.failed(REFUSED, world.now) == []
+    tries = 0
+    for _ in range(1000):
+        world.now += 0.01
+        world.dialler.sign_of_life(contact(3), world.now)
+        if world.dialler.due(False) <= world.now:
+            world.dialler.begin(world.now)
+            world.dialler.failed(REFUSED, world.now)
+            tries += 1
+    assert 8 <= tries <= 12
+
+
+def test_it_does_not_dial_while_linked() -> None:
+    world = World()
+    world.dialler.link_up(world.now)
+    world.dialler.sign_of_life(contact(2), world.now)
+    assert world.dialler.due(False) == world.dialler.due(True) == NEVER
+    world.loses()
+    assert world.dialler.due(False) == world.now

@@ -52,7 +52,6 @@ def terms(
         role="member",
         fingerprint=run.fingerprint,
         run=run.packed(),
-        contacts=(),
     ).model_copy(update=changes)
     return Terms(identity, lambda peer: hello, admit, decide)
 

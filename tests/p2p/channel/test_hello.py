@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.channel.hello import (
+    MAX_CONTACTS_TOLD,
     MAX_HELLO_BYTES,
-    MAX_HELLO_CONTACTS,
+    MAX_LANES,
     MAX_RUN_BYTES,
     OPEN_MESSAGES,
-    PROTOCOL_VERSION,
     Bye,
     Challenge,
+    Contacts,
     Hello,
     decode_one_of,
     describe_difference,
@@ -22,34 +23,38 @@ from p2p.channel.hello import (
 from p2p.contact import Contact, sign_contact
 from p2p.identity import Identity
 from p2p.protocol.messages import NotAvailable, encode
-from p2p.protocol.model import BadMessage
+from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage
 
 HELLO = {Hello.KIND: Hello}
 
 
-def hello_of(identity: Identity, contacts: int = 0) -> Hello:
-    address = ("x" * 253, 65535)
-    contact = Contact(
-        peer=identity.peer_id, p2pd="Q" * 64, addresses=(address,) * 8, fingerprint=bytes(32), sequence=1 << 62
-    )
-    return Hello(
-        version=PROTOCOL_VERSION,
-        peer=identity.peer_id,
+def test_the_longest_hello_survives_the_wire_within_the_limit() -> None:
+    hello = Hello(
+        version=1 << 16,
+        peer=Identity.generate().peer_id,
         instance=bytes(8),
-        lane=0,
-        session=b"",
+        lane=MAX_LANES,
+        session=bytes(16),
         lost=bytes(16),
-        role="member",
+        role="observer",
         fingerprint=bytes(32),
         run=b"x" * MAX_RUN_BYTES,
-        contacts=(sign_contact(identity, contact),) * contacts,
     )
+    assert decode_one_of(encode(hello), HELLO, MAX_HELLO_BYTES) == hello
 
 
-def test_a_hello_with_all_its_contacts_survives_the_wire_within_the_limit() -> None:
-    hello = hello_of(Identity.generate(), MAX_HELLO_CONTACTS)
-    data = encode(hello)
-    assert decode_one_of(data, HELLO, MAX_HELLO_BYTES) == hello
+def test_the_longest_contacts_survive_the_wire_within_the_limit() -> None:
+    identity = Identity.generate()
+    contact = Contact(
+        peer=identity.peer_id,
+        p2pd="Q" * 64,
+        addresses=(("x" * 253, 65535),) * 8,
+        fingerprint=bytes(32),
+        sequence=1 << 62,
+        run="\N{GRINNING FACE}" * 64,
+    )
+    message = Contacts(contacts=(sign_contact(identity, contact),) * MAX_CONTACTS_TOLD)
+    assert decode_one_of(encode(message), OPEN_MESSAGES, MAX_MESSAGE_BYTES) == message
 
 
 def test_only_the_expected_kinds_are_taken() -> None:

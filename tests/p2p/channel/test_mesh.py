@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 
 import pytest
@@ -10,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2p.channel.frames import MAX_PAYLOAD_BYTES
-from p2p.channel.hello import RunIdentity
+from p2p.channel.hello import Contacts, RunIdentity
 from p2p.channel.link import LinkLost
 from p2p.channel.mesh import Mesh
-from tests.p2p.channel.nodes import RUN, Node, NodeFactory, bulk, small, sorted_identities
+from tests.p2p.channel.nodes import DEADLINE_SECONDS, RUN, Node, NodeFactory, bulk, small, sorted_identities
 
 
 async def linked_pair(new_node: NodeFactory, **options: object) -> tuple[Node, Node]:
@@ -241,14 +242,22 @@ async def test_another_run_is_refused_with_the_names_and_values_on_both_sides(ne
     assert not a.mesh.peers() | b.mesh.peers()
 
 
-async def test_an_observer_of_no_run_is_let_in(new_node: NodeFactory) -> None:
-    a = await new_node()
-    a.mesh.share(a.signed_contact())
+async def test_an_observer_of_no_run_is_let_in_and_told_of_nobody(new_node: NodeFactory) -> None:
+    a, b = await new_node(), await new_node()
+    for node in (a, b):
+        node.mesh.introduce_self(node.signed_contact())
+    b.mesh.dial(a.contact())
+    await a.linked(b)
     observer = await new_node(run=RunIdentity(b""), role="observer")
     observer.mesh.dial(a.contact())
     await asyncio.gather(a.linked(observer), observer.linked(a))
-    assert a.hellos[0].role == "observer"
-    assert observer.mesh.contacts() == [a.signed_contact()]
+    assert a.hellos[1].role == "observer"
+    a.mesh.send(observer.peer, small(1))
+    await observer.until(lambda: observer.messages)
+    assert observer.mesh.contacts() == []
+    observer.mesh.send(a.peer, Contacts(contacts=(b.signed_contact(),)))
+    await a.until(lambda: a.said("down"))
+    assert a.said("down") == [(observer.peer, "bad message: an observer sends nothing")]
 
 
 async def test_who_is_not_admitted_is_told_so(new_node: NodeFactory) -> None:
@@ -259,17 +268,43 @@ async def test_who_is_not_admitted_is_told_so(new_node: NodeFactory) -> None:
     assert b.said("refused") == [(a.peer, "refused by the peer: not on the list")]
 
 
-async def test_contacts_spread_with_hellos(new_node: NodeFactory) -> None:
+async def test_one_link_to_anybody_leads_to_everybody(new_node: NodeFactory) -> None:
+    nodes = [await new_node() for _ in range(5)]
+    for node in nodes:
+        node.mesh.introduce_self(node.signed_contact())
+    for node, other in itertools.pairwise(nodes):  # all at once, each knows one other
+        node.mesh.meet(other.signed_contact(), "a friend")
+    await asyncio.gather(*(node.linked(*(other for other in nodes if other is not node)) for node in nodes))
+    assert {signed.contact.peer for signed in nodes[0].mesh.met()} == {node.peer for node in nodes[1:]}
+    nodes[0].mesh.forget(nodes[4].peer)
+    assert nodes[4].signed_contact() not in nodes[0].mesh.contacts()
+
+
+async def test_a_remembered_peer_is_found_again(new_node: NodeFactory) -> None:
     a, b, c = await new_node(), await new_node(), await new_node()
     for node in (a, b, c):
-        assert node.mesh.share(node.signed_contact())
-    b.mesh.dial(a.contact())
-    await asyncio.gather(a.linked(b), b.linked(a))
-    c.mesh.dial(a.contact())
-    await asyncio.gather(a.linked(c), c.linked(a))
-    assert {signed.contact.peer for signed in c.mesh.contacts()} == {a.peer, b.peer, c.peer}
-    c.mesh.forget(b.peer)
-    assert b.signed_contact() not in c.mesh.contacts()
+        node.mesh.introduce_self(node.signed_contact())
+    b.mesh.meet(a.signed_contact(), "a friend")
+    await b.linked(a)
+    c.mesh.remember(a.signed_contact())  # of c's former life
+    await asyncio.gather(c.linked(a, b), a.linked(c), b.linked(c))
+
+
+async def test_a_forged_contact_ends_the_link(new_node: NodeFactory) -> None:
+    a, b = await linked_pair(new_node)
+    victim = await new_node()
+    forged = victim.signed_contact().model_copy(update={"signature": bytes(64)})
+    b.mesh.forget(a.peer)
+    b.mesh.send(a.peer, Contacts(contacts=(forged,)))
+    await a.until(lambda: a.said("down"))
+    assert a.said("down") == [(b.peer, f"bad message: contact of {victim.peer} is not signed by it")]
+
+
+@pytest.mark.parametrize("host", ["..", "x" * 70, "%", "-"])
+async def test_an_address_that_is_none_is_one_that_does_not_answer(new_node: NodeFactory, host: str) -> None:
+    a, b = await new_node(), await new_node()
+    b.mesh.dial(a.contact(1, (host, 1)))  # its second address is right
+    await b.linked(a)
 
 
 async def test_the_wire_is_counted_with_tls_and_within_two_percent(new_node: NodeFactory) -> None:
@@ -290,9 +325,12 @@ async def test_the_wire_is_counted_with_tls_and_within_two_percent(new_node: Nod
 
 async def test_a_peer_that_dialled_us_is_looked_for_when_it_goes(new_node: NodeFactory) -> None:
     a, b = await new_node(), await new_node()
-    b.mesh.share(b.signed_contact())
+    b.mesh.introduce_self(b.signed_contact())
     b.mesh.dial(a.contact())
     await asyncio.gather(a.linked(b), b.linked(a))
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not a.mesh.met():  # noqa: ASYNC110 - nothing is told when a contact arrives
+            await asyncio.sleep(0.001)
     await b.mesh.close()
     await a.until(lambda: a.said("unreachable"))
     assert [event for event, _, _ in a.diary] == ["up", "down", "unreachable"]

@@ -208,7 +208,8 @@ async def test_a_killed_daemon_is_started_again_and_a_killed_dht_is_told(start: 
         await node.discovery.find(RUN)
 
 
-def test_unreachable_bootstrap_peers_are_named_in_one_line(tmp_path: Path) -> None:
+def test_unreachable_bootstrap_peers_are_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2p.discovery.dht_process.PATIENCE_SECONDS", 0.0)
     peer = Identity.generate().peer_id
     refused = f"/ip4/127.0.0.1/tcp/{unused_port()}/p2p/{peer}"
     unknown = f"/dns4/no-such-host.invalid/tcp/7401/p2p/{peer}"
@@ -225,13 +226,13 @@ def test_unreachable_bootstrap_peers_are_named_in_one_line(tmp_path: Path) -> No
     assert time.monotonic() - begun < 12
 
 
-async def test_waiting_for_a_bootstrap_peer_ends_when_it_comes(tmp_path: Path) -> None:
+async def test_a_bootstrap_peer_may_come_late(tmp_path: Path) -> None:
     port = unused_port()
     identity = Identity.load_or_create(tmp_path / "bootstrap" / "p2pd.key")
     address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{identity.peer_id}"
     events: list[str] = []
     waiting = asyncio.create_task(
-        asyncio.to_thread(Discovery.start, [address], "127.0.0.1", 0, tmp_path / "n", True, on_event=events.append)
+        asyncio.to_thread(Discovery.start, [address], "127.0.0.1", 0, tmp_path / "n", on_event=events.append)
     )
     await until(lambda: len(events) > 0)
     assert address in events[0]
@@ -241,6 +242,17 @@ async def test_waiting_for_a_bootstrap_peer_ends_when_it_comes(tmp_path: Path) -
         discovery = await waiting
     discovery.close()
     bootstrap.close()
+
+
+async def test_two_that_name_each_other_and_need_nobody_meet(start: Callable[..., Node], tmp_path: Path) -> None:
+    """Whoever comes first finds nobody and goes on alone; the other finds it."""
+    ports = [unused_port(), unused_port()]
+    keys = [Identity.load_or_create(tmp_path / name / "p2pd.key") for name in "ab"]
+    names = [f"/ip4/127.0.0.1/tcp/{port}/p2p/{key.peer_id}" for port, key in zip(ports, keys, strict=True)]
+    a, b = (start(names, name, port=port, must_join=False) for name, port in zip("ab", ports, strict=True))
+    assert [event for event in a.events if "no bootstrap peer answers yet" in event]
+    async with a.running(), b.running():
+        await until(lambda: a.found == {b.identity.peer_id} and b.found == {a.identity.peer_id})
 
 
 def test_mistakes_are_told_before_anything_starts(tmp_path: Path) -> None:
