@@ -72,7 +72,7 @@ class Returned(Event):
 
 
 class Forgotten(Event):
-    """A peer has been gone for so long that what it once said counts no more; it is still dialled, and may come back."""
+    """A peer has been gone for so long that what it once said counts no more; it is dialled all the same."""
 
     EVENT = "forgotten"
     peer: str
