@@ -144,6 +144,13 @@ class Member:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
 
+    async def company(self) -> None:
+        """Return when somebody here holds state."""
+        while not any(status.state_root for status in self._statuses().values()):
+            self._changed.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
+
     async def sync(self, may_found: bool) -> FetchResult | None:
         """Return when we hold the newest state: fetched from donors, or the genesis (then None).
 

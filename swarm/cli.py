@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -118,10 +119,15 @@ def node(
 
     from swarm.state_dir import claimed
 
+    began = time.monotonic()
     with claimed(settings.node.state_dir):
         from swarm import node as program
+        from swarm.restart import RANK_LOST, start_again
 
-        _end_process(program.main(settings))
+        status = program.main(settings)
+        if status == RANK_LOST:
+            start_again(time.monotonic() - began)
+        _end_process(status)
 
 
 @app.command()

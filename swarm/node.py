@@ -38,7 +38,10 @@ from swarm.events import EventLog
 from swarm.initial import check_first
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
+from swarm.restart import RANK_LOST, company_expected, expect_company, restarts
 from swarm.state_dir import CONTACTS
+from swarm.train.ranks.others import RankLost
+from swarm.train.ranks.watch import Lost
 from swarm.train.trainer import InnerTrainer, TrainResult
 
 SWITCH_INTERVAL = 5e-4
@@ -73,19 +76,38 @@ def main(config: Config) -> int:
 
 async def _run(config: Config, identity: Identity, discovery: Discovery, log: EventLog) -> int:
     stop = _stop_signal(discovery)
-    async with open_parts(config, identity, discovery, log) as parts:
-        node = Node(config, parts, log)
-        life = asyncio.create_task(node.live())
-        stopped = asyncio.create_task(stop.wait())
-        await asyncio.wait({life, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        await node.leave()
-        life.cancel()
-        await asyncio.wait({life})
-        await parts.saver.at_stop(node.member.head)
-        if not life.cancelled():
-            life.result()
-    return 0
+    try:
+        async with open_parts(config, identity, discovery, log) as parts:
+            return await _live(config, parts, log, stop)
+    except RankLost as error:  # it did not even get started
+        _tell_loss(log, error.lost)
+        return RANK_LOST
+
+
+async def _live(config: Config, parts: Parts, log: EventLog, stop: asyncio.Event) -> int:
+    """Until the last round, the signal to stop, or the loss of a local rank; returns the exit status."""
+    node = Node(config, parts, log)
+    life, told, watch = (asyncio.create_task(work) for work in (node.live(), stop.wait(), parts.others.watch()))
+    await asyncio.wait({life, told, watch}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    watch.cancel()
+    lost = parts.others.lost
+    if lost is not None:
+        _tell_loss(log, lost)
+        parts.others.kill()
+        expect_company(bool(parts.mesh.peers()))
+    await node.leave()
+    life.cancel()
+    await asyncio.wait({life})
+    if lost is None or not parts.mesh.peers():  # else the others have the state
+        await parts.saver.at_stop(node.member.head, inner=lost is None)
+    if not life.cancelled() and (error := life.exception()) is not None and lost is None:
+        raise error
+    return 0 if lost is None else RANK_LOST
+
+
+def _tell_loss(log: EventLog, lost: Lost) -> None:
+    log.write(events.RankLost(rank=lost.rank, reason=lost.reason, restarts=restarts()))
 
 
 def _stop_signal(discovery: Discovery) -> asyncio.Event:
@@ -189,7 +211,14 @@ class Node:
             self._log.write(events.Waiting(peers=peers, min_peers=least))
 
     async def _gather(self) -> None:
-        """After a stop of the whole run: let its members come together again, lest each goes on alone."""
+        """After a stop of the whole run: let its members come together again, lest each goes on alone.
+
+        After a restart of ours the others are there, and only have to be found.
+        """
+        if company_expected():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.config.node.gather_seconds):
+                    await self.member.company()
         if not (absent := self.member.absent()):
             return
         names, patience = ", ".join(sorted(map(events.short, absent))), self.config.node.gather_seconds
@@ -263,7 +292,10 @@ class Node:
             self._evaluating = asyncio.ensure_future(self._evaluate())
 
     async def _evaluate(self) -> None:
-        event = await self._in_trainer_thread(self._evaluation.go_on)
+        try:
+            event = await self._in_trainer_thread(self._evaluation.go_on)
+        except RankLost:
+            return  # the watch sees to it
         if event is not None:
             self._log.write(event)
             self._parts.tracking.evaluated(event)

@@ -58,6 +58,7 @@ class Parts:
     tracking: Tracking
     trainer: InnerTrainer
     trainer_thread: ThreadPoolExecutor
+    others: OtherRanks
     mesh: Mesh
     transfer: Transfer
     member: Member
@@ -69,14 +70,10 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
     loop = asyncio.get_running_loop()
     run, node = config.run, config.node
     async with AsyncExitStack() as stack:
-        others = _start_ranks(node)
-        stack.callback(others.close)
         pool = stack.enter_context(ThreadPoolExecutor(max(2, node.threads or cores()), "kernel"))
-        trainer_thread = stack.enter_context(ThreadPoolExecutor(1, "trainer"))
         codec = get_codec(run.codec)
         warm = loop.run_in_executor(pool, warm_up, codec)
-        trainer = await loop.run_in_executor(trainer_thread, open_trainer, config, others)
-        stack.callback(trainer.close)
+        trainer, trainer_thread, others = await stack.enter_async_context(_training(config))
         fields, fingerprint = run_fields(run, node.data_dir), run_fingerprint(run, node.data_dir)
         chain = _open_chain(node.state_dir / RECORDS, fingerprint, log)
         stack.callback(chain.close)
@@ -123,7 +120,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         stack.callback(tracking.close)
         copy_inner = partial(loop.run_in_executor, trainer_thread, trainer.inner_state)
         saver = Saver(saves, saved_run, state, chain, copy_inner, log)
-        yield Parts(codec, state, saver, tracking, trainer, trainer_thread, mesh, transfer, member)
+        yield Parts(codec, state, saver, tracking, trainer, trainer_thread, others, mesh, transfer, member)
 
 
 def _open_chain(path: Path, fingerprint: bytes, log: EventLog) -> ChainFile:
@@ -220,7 +217,21 @@ def donor_limits(node: NodeConfig) -> DeskLimits:
     return DeskLimits(bytes_per_second=rate, burst_bytes=rate)
 
 
-def _start_ranks(node: NodeConfig) -> OtherRanks:
-    """In the main thread, whose end they do not survive. Raises NoSuchDevice before any is started."""
+@asynccontextmanager
+async def _training(config: Config) -> AsyncIterator[tuple[InnerTrainer, ThreadPoolExecutor, OtherRanks]]:
+    """The local group and the thread in which this process is its rank 0. Raises NoSuchDevice, RankLost."""
+    node = config.node
     device_of(node.device, 0, node.local_world_size)
-    return OtherRanks.start(node.local_world_size)
+    others = OtherRanks.start(node.local_world_size)  # by this thread, whose end they do not survive
+    thread = ThreadPoolExecutor(1, "trainer")
+    try:
+        trainer = await asyncio.get_running_loop().run_in_executor(thread, open_trainer, config, others)
+        try:
+            yield trainer, thread, others
+        finally:
+            if others.lost is None:
+                thread.shutdown()
+                trainer.close()
+    finally:
+        thread.shutdown(wait=others.lost is None)  # on a GPU it may wait for a lost rank for ever
+        others.close()

@@ -96,13 +96,14 @@ class Saver:
             await self._begin(head, await self._begin_copy() if self.plan.inner else None)
             await self._over()
 
-    async def at_stop(self, head: Head) -> None:
-        """We were told to stop: save where we are if that is quick, and give up what is not."""
+    async def at_stop(self, head: Head, inner: bool = True) -> None:
+        """We have to stop: save where we are if that is quick, and give up what is not. `inner`: whether the inner
+        optimizer can be saved, too."""
         with suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await self._over()
                 if self._wanted(head):
-                    await self._begin(head, await self._quick_copy() if self.plan.inner else None)
+                    await self._begin(head, await self._quick_copy() if inner and self.plan.inner else None)
                     await self._over()
         if self._busy():
             self._abandoned = True

@@ -6,7 +6,7 @@ of the writer's clock: to be shown, never compared between machines) and its nam
 
 from swarm.events.checkpoints import Checkpoint, CheckpointRefused, Resumed, Uploaded
 from swarm.events.event import Event, join, megabytes, names, short
-from swarm.events.life import Error, Evaluated, Left, Notice, Started, Synced, Train, Waiting
+from swarm.events.life import Error, Evaluated, Left, Notice, RankLost, Started, Synced, Train, Waiting
 from swarm.events.log import EVENTS, EventFile, EventLog, EventReader, event_of, parse
 from swarm.events.peers import (
     AnswerDropped,
@@ -66,6 +66,7 @@ __all__ = [
     "Notice",
     "PeerDown",
     "PeerUp",
+    "RankLost",
     "Ready",
     "Reducing",
     "Refused",

@@ -73,6 +73,21 @@ class Left(Event):
         return f"left after round {self.round}"
 
 
+class RankLost(Event):
+    """A local rank is dead, frozen or stuck: the node leaves and starts again."""
+
+    EVENT = "rank_lost"
+    rank: int | None
+    """None where no one of them is to blame."""
+    reason: str
+    restarts: int
+    """How often this has happened in a row."""
+
+    def line(self) -> str:
+        who = "the local ranks" if self.rank is None else f"local rank {self.rank}"
+        return f"{who} {self.reason}: leaving the swarm to start again"
+
+
 class Notice(Event):
     """Something worth knowing that asks for nothing."""
 

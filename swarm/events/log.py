@@ -18,7 +18,17 @@ from swarm.events.event import Event
 EVENTS: dict[str, type[Event]] = {
     cls.EVENT: cls
     for cls in (
-        *(life.Started, life.Waiting, life.Synced, life.Train, life.Evaluated, life.Left, life.Notice, life.Error),
+        *(
+            life.Started,
+            life.Waiting,
+            life.Synced,
+            life.Train,
+            life.Evaluated,
+            life.Left,
+            life.RankLost,
+            life.Notice,
+            life.Error,
+        ),
         *(peers.PeerUp, peers.PeerDown, peers.Refused, peers.DonorDropped, peers.AnswerDropped),
         *(peers.Unreachable, peers.Doubted, peers.Dead, peers.Returned, peers.Forgotten),
         *(checkpoints.Checkpoint, checkpoints.Uploaded, checkpoints.CheckpointRefused, checkpoints.Resumed),

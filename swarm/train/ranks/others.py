@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -41,25 +40,37 @@ class RankLost(RuntimeError):
         self.lost = lost
 
 
-@dataclass(frozen=True, slots=True)
 class Rank:
-    link: RankLink
-    pid: int
-    process: subprocess.Popen[bytes] | None = None
-    """None if a launcher started it."""
+    """One of them: its link, and its process (None if a launcher started it)."""
+
+    def __init__(self, link: RankLink, pid: int, process: subprocess.Popen[bytes] | None = None) -> None:
+        self.link, self.pid, self.process = link, pid, process
+        self._failed: str | None = None
+
+    def answer(self, seconds: float | None = None) -> None:
+        """Wait for the answer to a command. Raises LinkEnded if there will be none, TimeoutError, ValueError."""
+        message, _ = self.link.receive(object, seconds)
+        if isinstance(message, Failed):
+            self._failed = message.reason
+            raise LinkEnded(message.reason)
+        if not isinstance(message, Done):
+            raise ValueError(f"no answer of a rank: {message!r:.200}")
 
     def end(self) -> str | None:
         """How it ended, in words; None while it lives."""
-        if not self.link.ended():
+        if self._failed is None and not self.link.ended():
             return None
         if self.process is not None:
             with suppress(subprocess.TimeoutExpired):
                 status = self.process.wait(1.0)  # it closes its sockets a moment before it is gone
                 if status < 0:
                     return f"was killed by {signal.Signals(-status).name}"
-        with suppress(LinkEnded, TimeoutError, ValueError):
-            return "failed: " + self.link.receive(Failed, 0.1)[0].reason
-        return "has ended"
+        while self._failed is None:
+            try:
+                self.answer(0.1)
+            except (LinkEnded, TimeoutError, ValueError):
+                break
+        return "has ended" if self._failed is None else f"failed: {self._failed}"
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):
@@ -86,6 +97,11 @@ class OtherRanks:
     @property
     def world(self) -> int:
         return 1 + len(self._ranks)
+
+    @property
+    def lost(self) -> Lost | None:
+        """What has been lost; None while the group is whole, as far as we know."""
+        return self._lost
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -128,7 +144,7 @@ class OtherRanks:
                 raise self._blame(error) from error
         for number, rank in self._numbered:
             try:
-                rank.link.receive(Done, READY_SECONDS)
+                rank.answer(READY_SECONDS)
             except TimeoutError:
                 raise RankLost(Lost(number, f"was not ready within {READY_SECONDS:.0f} s")) from None
             except (OSError, ValueError) as error:
@@ -156,7 +172,7 @@ class OtherRanks:
             yield
             self._pulse.end(0)
             for rank in self._ranks:
-                rank.link.receive(Done)
+                rank.answer()
         except (RuntimeError, OSError, ValueError) as error:  # of a collective, of a link
             raise self._blame(error) from error
         finally:
