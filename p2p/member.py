@@ -232,6 +232,7 @@ class Member:
             case Status() | Prepare() | Plan() | Commit() | Promise() | Records():
                 self._run(self._core.on_message(peer, message, self._loop.time()))
                 self._changed.set()
+                self._transfer.look()
             case _:
                 assert isinstance(message, TransferMessage)
                 self._transfer.handle(peer, message)

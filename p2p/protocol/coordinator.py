@@ -20,6 +20,7 @@ from p2p.protocol import notes
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Effect, Note, Send
+from p2p.protocol.entrance import Entrance
 from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Promise, Record, SignedRecord, Vote
 from p2p.protocol.plan import BadPlan, check_draft, fresh
 from p2p.protocol.repair import adopted, repaired
@@ -39,10 +40,11 @@ Verify = Callable[[str, bytes, bytes], bool]
 class Coordinator:
     """Drives one round; a fresh one is made for each."""
 
-    def __init__(self, board: Board, verify: Verify, began: float, first: bool) -> None:
+    def __init__(self, board: Board, verify: Verify, began: float, first: bool, entrance: Entrance) -> None:
         """`first`: we committed the round before in this life, so that attempt 0 is ours if the first rank is."""
         self.board = board
         self.verify = verify
+        self.entrance = entrance
         self.began = began
         self.first = first
         self.ballot: Ballot | None = None
@@ -210,7 +212,9 @@ class Coordinator:
         ready, expected, late = self._readiness(now)
         if len(ready) < self.board.rules.quorum(self.board.head):
             return False
-        return not late or self._deadline_passed(expected, ready, late, now)
+        if late and not self._deadline_passed(expected, ready, late, now):
+            return False
+        return not self.entrance.held_open(self.board, self.excluded, now)
 
     def _readiness(self, now: float) -> tuple[dict[str, object], list[str], list[str]]:
         ready: dict[str, object] = {p: r for p, r in self.board.ready(now).items() if p not in self.excluded}

@@ -13,6 +13,7 @@ from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.coordinator import Coordinator, Verify
 from p2p.protocol.effects import Behind, Effect, Send
+from p2p.protocol.entrance import Entrance
 from p2p.protocol.liveness import HEARTBEAT_SECONDS
 from p2p.protocol.messages import (
     Ballot,
@@ -59,6 +60,7 @@ class RoundCore:
         self._sequence = 0
         self._hears: tuple[int, ...] = ()
         self._watch = Watch(self.board.liveness)
+        self._entrance = Entrance()
         self._ticked_at = now
         self._asked_at = now
         self._ahead_since: float | None = None
@@ -75,7 +77,7 @@ class RoundCore:
         """`first`: we committed the round that led to this head."""
         self.board.head = head
         self.participant = Participant(self.board, self._sign, self._reduce)
-        self.coordinator = Coordinator(self.board, self._verify, now, first)
+        self.coordinator = Coordinator(self.board, self._verify, now, first, self._entrance)
         self._inner_step = 0
         self._ahead_since = None
         self._post(now)
@@ -370,7 +372,8 @@ class RoundCore:
         moved, self._told = told[1][:2] != self._told[1][:2], told
         audience = {told[0]} if told[0] not in (None, self.me) else set()
         if moved:
-            audience |= {peer for peer, status in self.board.statuses.items() if status.phase == "syncing"}
+            view = self.board.head.view
+            audience |= {p for p, s in self.board.statuses.items() if s.phase == "syncing" or p not in view}
         return [Send(peer, self.board.statuses[self.me]) for peer in sorted(filter(None, audience))]
 
     def _urgent(self, said: tuple[object, ...]) -> bool:

@@ -220,6 +220,10 @@ class Fetch:
                 self._take(request, message, memory)
         self._wake.set()
 
+    def look(self) -> None:
+        """The sources say something new."""
+        self._wake.set()
+
     def link_down(self, peer: str, reason: str) -> None:
         self._open = {request: entry for request, entry in self._open.items() if entry[0] != peer}
         self._core.lost(peer, f"link lost: {reason}", self._now())

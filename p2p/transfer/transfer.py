@@ -83,6 +83,11 @@ class Transfer:
         if self._fetch is not None:
             self._fetch.link_down(peer, reason)
 
+    def look(self) -> None:
+        """The sources say something new: a fetch, if there is one, looks at them at once."""
+        if self._fetch is not None:
+            self._fetch.look()
+
     async def fetch(self, sources: Sources) -> FetchResult:
         """Bring chain and store to the newest state that most of `sources()` report: members, with what their last
         Status said. Returns when every chunk is verified; until then waits for sources, donors, links. May be

@@ -31,7 +31,7 @@ FINGERPRINT = b"m" * 32
 COUNT = 20_000
 DEADLINE_SECONDS = 30.0
 TRAIN_SECONDS = 0.1
-"""Training stands still for so long: a newcomer cannot enter a swarm whose rounds are shorter than its fetch."""
+"""Training stands still for so long."""
 
 
 @dataclass

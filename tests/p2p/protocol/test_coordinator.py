@@ -17,6 +17,7 @@ from p2p.protocol.coordinator import (
     Coordinator,
 )
 from p2p.protocol.effects import Effect, Note, Send
+from p2p.protocol.entrance import Entrance
 from p2p.protocol.liveness import tag
 from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Promise, Ready, Record, Status, Vote
 from p2p.protocol.plan import Head, fresh
@@ -51,7 +52,7 @@ class Scene:
         self.board.head = HEAD
         self.now = 100.0
         self.sequence = 0
-        self.coordinator = Coordinator(self.board, verify, self.now, first)
+        self.coordinator = Coordinator(self.board, verify, self.now, first, Entrance())
         for peer in (B, C):
             self.board.liveness.linked(peer, self.now)
         for peer in (A, B, C):
