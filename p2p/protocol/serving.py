@@ -30,7 +30,7 @@ class TokenBucket:
         self._at = max(self._at, now)
         return 0.0 if self._credit > 0 else -self._credit / self.rate + 1e-6
 
-    def spend(self, size: int) -> None:
+    def spend(self, size: float) -> None:
         if self.rate is not None:
             self._credit -= size
 
