@@ -7,8 +7,9 @@ status may be as old as a heartbeat, so what must not be wrong is asked of the m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from p2p.protocol.liveness import Liveness
 from p2p.protocol.messages import Ballot, Ready, Status
@@ -17,6 +18,8 @@ from p2p.protocol.plan import Head, Rules
 FROZEN_SECONDS = 20.0
 """A trainer that stands still for so long, and much longer than it ever took for a step, is not waited for."""
 FROZEN_STEPS = 5.0
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -34,13 +37,40 @@ class Board:
     def __init__(self, me: str, rules: Rules) -> None:
         self.me = me
         self.rules = rules
-        self.head = Head(rules.fingerprint)
+        self._head = Head(rules.fingerprint)
         self.liveness = Liveness(me)
         self.statuses: dict[str, Status] = {}
         self._silent: dict[str, frozenset[str]] = {}
         """Who misses whom; those who miss nobody are left out."""
         self._paces: dict[str, _Pace] = {}
         self._rank: tuple[tuple[str, ...], dict[str, int]] = ((), {})
+        self._known: dict[str, Any] = {}
+        """What was read off the board since it last changed, by question."""
+        self._known_living: set[str] | None = None
+
+    @property
+    def head(self) -> Head:
+        """The record that the round in progress follows."""
+        return self._head
+
+    @head.setter
+    def head(self, head: Head) -> None:
+        self._head = head
+        self._known.clear()
+
+    def once(self, question: str, now: float, answer: Callable[[], T]) -> T:
+        """The answer, which must hang on nothing but statuses, head and who is alive; sought again when these change.
+
+        Every message and every tick ask the same few questions of a board that seldom changes.
+        """
+        living = self.liveness.living(now)
+        if living is not self._known_living:
+            self._known.clear()
+            self._known_living = living
+        if question not in self._known:
+            self._known[question] = answer()
+        found: T = self._known[question]
+        return found
 
     @property
     def round(self) -> int:
@@ -53,17 +83,24 @@ class Board:
         if before is not None and status.sequence <= before.sequence:
             return False
         self.statuses[peer] = status
-        if status.silent:
-            self._silent[peer] = frozenset(other for other, _ in status.silent)
-        else:
-            self._silent.pop(peer, None)
+        silent = frozenset(other for other, _ in status.silent)
+        news = before is None or _said(before) != _said(status)
+        if news or silent != self._silent.get(peer, _NOBODY):
+            self._known.clear()
+            self._silent[peer] = silent
         if peer == self.me:
             return True
         self.liveness.heard(peer, status.hears, now)
         if status.phase == "leaving":
             self.liveness.left(peer, now)
         self._note_pace(peer, status, now)
-        return before is None or _said(before) != _said(status)
+        return news
+
+    def linked(self, peer: str, now: float) -> None:
+        """A link came up. What the peer said last holds until it speaks again; if it restarted, it counts from 1."""
+        self.liveness.linked(peer, now)
+        if (status := self.statuses.get(peer)) is not None:
+            self.statuses[peer] = status.model_copy(update={"sequence": 0})
 
     def forget(self, peer: str) -> None:
         """Drop what is known of a peer that is gone for good."""
@@ -71,6 +108,7 @@ class Board:
         self.statuses.pop(peer, None)
         self._silent.pop(peer, None)
         self._paces.pop(peer, None)
+        self._known.clear()
 
     # --- who is alive, and does what ---------------------------------------------------------------------------------
 
@@ -81,12 +119,16 @@ class Board:
 
     def here(self, now: float) -> list[str]:
         """Live nodes, maybe we, that say they hold the state of our head: those who can take part in the round."""
-        head = self.head.hash
-        return [
-            peer
-            for peer, status in self.statuses.items()
-            if status.head == head and status.phase != "syncing" and self.alive(peer, now)
-        ]
+
+        def found() -> list[str]:
+            head = self.head.hash
+            return [
+                peer
+                for peer, status in self.statuses.items()
+                if status.head == head and status.phase != "syncing" and self.alive(peer, now)
+            ]
+
+        return self.once("here", now, found)
 
     def possible(self, now: float) -> list[str]:
         """Live nodes, maybe we, that are at our head or, for all we know, on their way to it."""
@@ -141,23 +183,28 @@ class Board:
 
     def parted(self, peer: str, others: Collection[str], now: float) -> bool:
         """Whether `peer` and one of the live `others` say that they miss each other."""
-        if not self._silent:
-            return False
         missed = self._silent.get(peer, ())
-        missing = (other for other, silent in self._silent.items() if peer in silent)
+        missing = (other for other, silent in self._silent.items() if silent and peer in silent)
         return any(other in others and self.alive(other, now) for other in (*missed, *missing) if other != peer)
 
     # --- who drives the round ----------------------------------------------------------------------------------------
 
     def highest_promise(self, now: float) -> Ballot | None:
         """The highest ballot of this round that anybody here has promised."""
-        promises = [self.statuses[peer].promised for peer in self.here(now)]
-        current = [ballot for ballot in promises if ballot is not None and ballot.round == self.round]
-        return max(current, key=Ballot.key, default=None)
+
+        def found() -> Ballot | None:
+            promises = [self.statuses[peer].promised for peer in self.here(now)]
+            current = [ballot for ballot in promises if ballot is not None and ballot.round == self.round]
+            return max(current, key=Ballot.key, default=None)
+
+        return self.once("highest promise", now, found)
 
     def coordinator(self, now: float) -> str | None:
         """Who drives the round: whoever holds the highest promise, else the first live member of the view; but rather
         one that reaches all others. Before there is a view, the smallest peer id of those who are ready."""
+        return self.once("coordinator", now, lambda: self._coordinator(now))
+
+    def _coordinator(self, now: float) -> str | None:
         promise = self.highest_promise(now)
         view = self.head.view
         able = (peer for peer in (*self._owners(promise), *view) if self._may_drive(peer, now))
@@ -191,6 +238,9 @@ class Board:
         return place if place is not None else len(view) + int.from_bytes(peer.encode()[-6:], "big")
 
 
+_NOBODY: frozenset[str] = frozenset()
+
+
 def _said(status: Status) -> tuple[object, ...]:
     """What a coordinator acts on at once; the rest can wait for the next tick."""
-    return status.head, status.state_root, status.phase, status.promised, status.ready, status.vote
+    return status.head, status.state_root, status.phase, status.promised, status.ready, status.vote, status.height

@@ -66,6 +66,8 @@ class Liveness:
         self._suspects: list[tuple[str, float]] = []
         """(suspect, since when) as of the last look."""
         self._looked_at = float("-inf")
+        self._heard: tuple[list[str], tuple[int, ...]] = ([], ())
+        """Whom `hears` found last, and its answer."""
         self._news = True
         """Whether `_living` is out of date, whatever the time."""
 
@@ -131,7 +133,10 @@ class Liveness:
         """All peers that count as alive. It is asked after every message and hangs on time, so it is computed a few
         times a second, and whenever somebody comes or goes."""
         if self._news or not 0 <= now - self._looked_at < LOOK_SECONDS:
-            self._living = self._look(now)
+            living = self._look(now)
+            self._living = (
+                living if living != self._living else self._living
+            )  # one object as long as nobody comes or goes
             self._looked_at, self._news = now, False
         return self._living
 
@@ -187,21 +192,21 @@ class Liveness:
 
     def hears(self, now: float) -> tuple[int, ...]:
         """Tags of the peers that we hear: what our heartbeat tells the others."""
-        return tuple(
-            sorted(
-                tag(peer)
-                for peer, entry in self._peers.items()
-                if entry.linked and not entry.left and now - entry.heard <= self.silence / 2
-            )
-        )
+        recent = now - self.silence / 2
+        heard = [p for p, entry in self._peers.items() if entry.linked and entry.heard >= recent and not entry.left]
+        if heard != self._heard[0]:
+            self._heard = (heard, tuple(sorted(map(tag, heard))))
+        return self._heard[1]
 
     def silent(self, now: float) -> tuple[tuple[str, float], ...]:
         """Peers that we miss, with the age of their last word: for people to see."""
-        return tuple(
+        recent = now - self.silence / 2
+        missed = [
             (peer, max(0.0, now - entry.heard))
-            for peer, entry in sorted(self._peers.items())
-            if not entry.left and (entry.unreachable_since is not None or now - entry.heard > self.silence / 2)
-        )
+            for peer, entry in self._peers.items()
+            if (entry.heard < recent or entry.unreachable_since is not None) and not entry.left
+        ]
+        return tuple(sorted(missed))
 
     def gone(self, seconds: float, now: float) -> tuple[str, ...]:
         """Peers without a link whose last word is older than that."""

@@ -126,8 +126,7 @@ class RoundCore:
     # --- what the network reports ---
 
     def on_link_up(self, peer: str, now: float) -> list[Effect]:
-        self.board.liveness.linked(peer, now)
-        self.board.statuses.pop(peer, None)  # a restarted peer counts its statuses from the beginning
+        self.board.linked(peer, now)
         self._hears = self.board.liveness.hears(now)
         return [Send(peer, self._post(now)), *self._settle([], now)]
 
@@ -222,14 +221,10 @@ class RoundCore:
         """Ask for the next record when somebody alive has it; fall behind when lineage or state is not ours."""
         if not self._holds_state or self._leaving:
             return []
-        if self._differs(now):
+        if self.board.once("differs", now, lambda: self._differs(now)):
             return self._fall_behind("our state is not what most members hold")
         head = self.board.head
-        ahead = [
-            peer
-            for peer, status in self.board.statuses.items()
-            if self.is_ahead(status) and self.board.alive(peer, now)
-        ]
+        ahead = self.board.once("ahead", now, lambda: self._ahead(now))
         if not ahead:
             self._ahead_since = None
             return []
@@ -245,6 +240,10 @@ class RoundCore:
             return self._fall_behind(f"{far}, we are at round {head.height} with {head.tokens_total:,}")
         question = Send(best, GetRecords(start=head.height + 1, limit=1))
         return [notes.asked_for_record(head.height + 1, best), question]
+
+    def _ahead(self, now: float) -> list[str]:
+        statuses = self.board.statuses
+        return [peer for peer, status in statuses.items() if self.is_ahead(status) and self.board.alive(peer, now)]
 
     def _differs(self, now: float) -> bool:
         """Whether most of those who hold the state of our head hold other bytes than we do.
