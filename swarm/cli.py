@@ -115,19 +115,7 @@ def node(
     }
     shared = _run_options(model, inner_steps, batch_size, codec, seed)
     shared |= {"min_peers": min_peers, "founders": founders}
-    settings = _load(config, {"node": own, "run": shared})
-
-    from swarm.state_dir import claimed
-
-    began = time.monotonic()
-    with claimed(settings.node.state_dir):
-        from swarm import node as program
-        from swarm.restart import RANK_LOST, start_again
-
-        status = program.main(settings)
-        if status == RANK_LOST:
-            start_again(time.monotonic() - began)
-        _end_process(status)
+    _run_node(_load(config, {"node": own, "run": shared}))
 
 
 @app.command()
@@ -298,6 +286,27 @@ def keygen(path: Annotated[Path | None, typer.Argument(help="Key file [default: 
     from p2p.identity import Identity
 
     typer.echo(Identity.load_or_create(target.expanduser()).peer_id)
+
+
+def _run_node(settings: Config) -> NoReturn:
+    """As one process, or as one of those that torchrun has started for the node."""
+    from swarm.launch import as_launched, launch_of
+    from swarm.restart import RANK_LOST, start_again
+    from swarm.state_dir import claimed
+
+    began, launch = time.monotonic(), launch_of(os.environ)
+    settings = as_launched(settings, launch)
+    if launch is not None and launch.rank > 0:
+        from swarm.train.ranks.launcher import follow_launch
+
+        follow_launch(launch)
+    with claimed(settings.node.state_dir):
+        from swarm import node as program
+
+        status = program.main(settings)
+        if status == RANK_LOST and launch is None:
+            start_again(time.monotonic() - began)
+        _end_process(status)
 
 
 def _end_process(status: int) -> NoReturn:

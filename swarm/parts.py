@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -38,6 +39,7 @@ from swarm.checkpoint.saver import SavedRun, SavePlan, Saver
 from swarm.config import Config, NodeConfig, RunConfig, run_fields, run_fingerprint
 from swarm.events import EventLog
 from swarm.initial import cannot_found, fill_first
+from swarm.launch import launch_of
 from swarm.listener import EventListener
 from swarm.outer_state import OuterState
 from swarm.state_dir import CONTACTS, RECORDS, STATE
@@ -46,6 +48,7 @@ from swarm.tracking.tracker import Subject
 from swarm.tracking.tracking import Tracking
 from swarm.train.build import cores, open_trainer
 from swarm.train.group import device_of
+from swarm.train.ranks.launcher import accept_ranks
 from swarm.train.ranks.others import OtherRanks
 from swarm.train.trainer import InnerTrainer
 
@@ -222,10 +225,14 @@ async def _training(config: Config) -> AsyncIterator[tuple[InnerTrainer, ThreadP
     """The local group and the thread in which this process is its rank 0. Raises NoSuchDevice, RankLost."""
     node = config.node
     device_of(node.device, 0, node.local_world_size)
-    others = OtherRanks.start(node.local_world_size)  # by this thread, whose end they do not survive
+    launch, loop = launch_of(os.environ), asyncio.get_running_loop()
     thread = ThreadPoolExecutor(1, "trainer")
+    if launch is not None:
+        others = await loop.run_in_executor(thread, accept_ranks, launch)
+    else:
+        others = OtherRanks.start(node.local_world_size)  # by this thread, whose end they do not survive
     try:
-        trainer = await asyncio.get_running_loop().run_in_executor(thread, open_trainer, config, others)
+        trainer = await loop.run_in_executor(thread, open_trainer, config, others)
         try:
             yield trainer, thread, others
         finally:

@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,12 +25,15 @@ POLL_SECONDS = 0.002
 class NodeProcess:
     """One node and all events it wrote so far."""
 
-    def __init__(self, directory: Path, run: RunConfig, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, run: RunConfig, launcher: Sequence[str] = (sys.executable, "-m"), **settings: Any
+    ) -> None:
+        """launcher: what to put before `swarm node ...`."""
         directory.mkdir(parents=True, exist_ok=True)
         fields: dict[str, Any] = {"host": HOST, "port": 0, "dht_port": 0, "threads": 1, "state_dir": directory}
         node = NodeConfig(**(fields | settings))
         (directory / "swarm.toml").write_text(to_toml({"run": run, "node": node}))
-        command = [sys.executable, "-m", "swarm", "node", "--config", str(directory / "swarm.toml")]
+        command = [*launcher, "swarm", "node", "--config", str(directory / "swarm.toml")]
         self.child = Child(command, directory / "output.log", clean_environment())
         self.events: list[Event] = []
         self._reader = EventReader(node.events_path)

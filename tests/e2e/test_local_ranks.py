@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -87,3 +88,14 @@ def test_no_rank_outlives_its_node(tmp_path: Path) -> None:
         while lives(rank):
             assert time.monotonic() < deadline, "a rank outlived its node"
             time.sleep(0.01)
+
+
+def test_the_ranks_of_torchrun_are_one_node(tmp_path: Path) -> None:
+    with processes(tmp_path) as group:
+        launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "-m")
+        node = group.start(QUICK, found=True, rounds=2, launcher=launcher)
+        rounds = [node.wait_round(number, SECONDS) for number in range(3)]
+        assert [event.inner_steps for event in rounds] == [0, 4, 4]
+        assert len({event.peer for event in rounds}) == 1
+        assert node.child.process.wait(60) == 0, node.said()
+        node.wait(Left)

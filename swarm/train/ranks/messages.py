@@ -84,6 +84,13 @@ class LoadOptimizer(_Message):
     steps: Count
 
 
+class Joined(_Message):
+    """What a rank that a launcher has started says first."""
+
+    kind: Literal["joined"] = "joined"
+    rank: Annotated[int, Field(ge=1)]
+
+
 class Done(_Message):
     kind: Literal["done"] = "done"
 
@@ -96,7 +103,7 @@ class Failed(_Message):
 
 
 Command: TypeAlias = Setup | Form | Load | Store | Step | Evaluate | StoreOptimizer | LoadOptimizer
-Answer: TypeAlias = Done | Failed
+Answer: TypeAlias = Joined | Done | Failed
 Message: TypeAlias = Command | Answer
 
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])

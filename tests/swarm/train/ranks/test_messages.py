@@ -29,6 +29,7 @@ everything = st.one_of(
     st.builds(messages.Evaluate, start=counts, stop=counts),
     st.builds(messages.StoreOptimizer, names=names),
     st.builds(messages.LoadOptimizer, names=names, steps=counts),
+    st.builds(messages.Joined, rank=st.integers(1, 8)),
     st.builds(messages.Done),
     st.builds(messages.Failed, reason=st.text(max_size=100)),
 )
