@@ -153,12 +153,20 @@ class Coordinator:
         plans = [plan for peer in live if (plan := self.promises[peer].plan) is not None]
         newest = max(plans, key=lambda plan: plan.ballot.key(), default=None)
         if newest is not None and self._sound(newest):
-            promises = {peer: self.promises[peer] for peer in live}
+            # who took up no plan in this life may have been in one before it restarted, with other codes
+            known = [p for p in live if self.promises[p].plan is not None and self._keeps_seat(newest.draft, p)]
+            promises = {peer: self.promises[peer] for peer in known}
             owners = self.stall.reach_all(newest.draft.voters, now)
             mended = repaired(self.board.rules, self.board.head, self.ballot, newest, promises, owners)
             if mended is not None:
                 return [self._note_repair(newest, mended), *self._send(mended, mended.draft.voters, now)]
         return self._try_fresh(self.ballot, now)
+
+    def _keeps_seat(self, draft: Record, peer: str) -> bool:
+        """False for a live member whose seat is not what it reports now: it has restarted."""
+        seat = next((seat for seat in draft.seats if seat.peer == peer), None)
+        ready = self.board.statuses[peer].ready
+        return seat is None or (ready is not None and (ready.tokens, ready.used) == (seat.tokens, seat.used))
 
     def _sound(self, plan: Plan) -> bool:
         try:
@@ -195,7 +203,7 @@ class Coordinator:
         """Commit the record if its live seats have all voted for it, else bring it to those who have not."""
         assert self.ballot is not None
         digest = record_hash(record)
-        voters = tuple(peer for peer in record.voters if peer in live)
+        voters = tuple(peer for peer in record.voters if peer in live and self._keeps_seat(record, peer))
         promised = {peer: vote for peer in voters if (vote := self.promises[peer].vote) is not None}
         votes = {peer: vote for peer, vote in promised.items() if vote.record_hash == digest}
         fields = {"round": self.board.round, "attempt": self.ballot.attempt, "holders": sorted(votes)}
@@ -223,6 +231,7 @@ class Coordinator:
 
     def _try_fresh(self, ballot: Ballot, now: float) -> list[Effect]:
         if not self._may_plan(now):
+            self._readmit(now)
             return []
         _, _, late = self._readiness(now)
         ready = {peer: report for peer, report in self.board.ready(now).items() if peer not in self.excluded}
@@ -234,6 +243,14 @@ class Coordinator:
         }
         notes = [Note("straggler", {"round": ballot.round, "peer": peer, "reason": why[peer]}) for peer in late]
         return [*notes, *self._send(plan, plan.draft.voters, now)]
+
+    def _readmit(self, now: float) -> None:
+        """Ask those anew who were left out, if a round needs them."""
+        quorum = self.board.rules.quorum(self.board.head)
+        ready = self.board.ready(now)
+        if len(ready) >= quorum > sum(peer not in self.excluded for peer in ready):
+            self.excluded.clear()
+            self._since = now
 
     def _send(self, plan: Plan, voters: tuple[str, ...], now: float) -> list[Effect]:
         self.plan, self._voters, self._since = plan, voters, now

@@ -367,3 +367,31 @@ def test_a_frozen_trainer_is_not_waited_for_until_the_deadline() -> None:
     assert [to for to, _ in sent(effects, Plan)] == [A, B]
     (note,) = [effect for effect in effects if isinstance(effect, Note)]
     assert (note.event, note.fields["reason"]) == ("straggler", "its training stands still")
+
+
+def test_whoever_was_left_out_is_asked_anew_if_a_round_needs_it() -> None:
+    scene = Scene()
+    scene.board.rules = replace(RULES, min_peers=2)
+    scene.plan()
+    scene.post(C, phase="leaving")
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    scene.promise(A, ballot)
+    scene.step(seconds=PROMISE_SECONDS + 1)
+    assert scene.coordinator.excluded == {B}
+    scene.step()
+    asked = sent(scene.step(seconds=REPEAT_SECONDS), Prepare)
+    assert [to for to, _ in asked] == [B], "alone we are too few"
+    scene.promise(B, ballot)
+    assert [to for to, _ in sent(scene.step(), Plan)] == [A, B]
+
+
+def test_a_member_that_restarted_in_the_midst_of_an_attempt_is_lost_to_its_repair() -> None:
+    scene = Scene()
+    plan = scene.plan()
+    scene.post(C, phase="leaving")
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    scene.promise(A, ballot, plan=plan, means=(0, 0, 0), parts=((4, 4, 4), (), ()))
+    scene.promise(B, ballot, plan=None)
+    effects = scene.step()
+    assert [e.fields["lost"] for e in effects if isinstance(e, Note) and e.event == "repaired"] == [[B, C]]
+    assert [to for to, _ in sent(effects, Plan)] == [A]
