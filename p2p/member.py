@@ -364,7 +364,9 @@ class Member:
     def _donors(self) -> list[str]:
         """Live peers whose state is newer than ours, or the right one for our head."""
         empty = self._store.version(0) == EMPTY
-        return [peer for peer, s in self._statuses().items() if self._core.has_our_state(s, empty)]
+        statuses = self._statuses()
+        ahead = [peer for peer, status in statuses.items() if status.state_root and self._core.is_ahead(status)]
+        return ahead or [peer for peer, status in statuses.items() if self._core.has_our_state(status, empty)]
 
     def _anybody_ahead(self) -> bool:
         """Whether a live peer has committed more than we have, even if it cannot give its state yet."""

@@ -155,6 +155,8 @@ class RoundCore:
         """
         if isinstance(message, Status):
             news = self.board.post(peer, message, now)
+            if news and self._ahead_since is None and self._leads_us(peer, message, now):
+                self._ahead_since = now
             return self._settle([], now) if news and self._driving else []
         return self._settle(self._dispatch(peer, message, now), now)
 
@@ -242,8 +244,11 @@ class RoundCore:
         return [notes.asked_for_record(head.height + 1, best), question]
 
     def _ahead(self, now: float) -> list[str]:
-        statuses = self.board.statuses
-        return [peer for peer, status in statuses.items() if self.is_ahead(status) and self.board.alive(peer, now)]
+        return [peer for peer, status in self.board.statuses.items() if self._leads_us(peer, status, now)]
+
+    def _leads_us(self, peer: str, status: Status, now: float) -> bool:
+        """Whether the peer can give us what we miss. Until it has, we open no round: ours may be committed already."""
+        return self.is_ahead(status) and status.phase != "syncing" and self.board.alive(peer, now)
 
     def _differs(self, now: float) -> bool:
         """Whether most of those who hold the state of our head hold other bytes than we do.
@@ -304,7 +309,8 @@ class RoundCore:
         raise AssertionError("the round core does not come to rest")
 
     def _drive(self, now: float) -> list[Effect]:
-        self._driving = self._holds_state and not self._leaving and self.board.coordinator(now) == self.me
+        may_drive = self._holds_state and not self._leaving and self._ahead_since is None
+        self._driving = may_drive and self.board.coordinator(now) == self.me
         if not self._driving:
             self.coordinator.give_up()
             return []
@@ -369,11 +375,11 @@ class RoundCore:
         if told == self._told:
             return []
         moved, self._told = told[1][:2] != self._told[1][:2], told
-        audience = {told[0]} if told[0] not in (None, self.me) else set()
+        audience = {told[0]}
         if moved:
             view = self.board.head.view
             audience |= {p for p, s in self.board.statuses.items() if s.phase == "syncing" or p not in view}
-        return [Send(peer, self.board.statuses[self.me]) for peer in sorted(filter(None, audience))]
+        return [Send(peer, self.board.statuses[self.me]) for peer in sorted(filter(None, audience - {self.me}))]
 
     def _urgent(self, said: tuple[object, ...]) -> bool:
         """Before the first view exists, nobody knows whom to tell; of who comes, goes or is missed all must know."""

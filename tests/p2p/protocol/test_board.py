@@ -111,3 +111,12 @@ def test_no_two_nodes_share_a_rank() -> None:
     ranks = [board.rank(peer) for peer in (*HEAD.view, *strangers)]
     assert ranks[:3] == [0, 1, 2]
     assert len(set(ranks)) == 6
+
+
+def test_what_a_peer_said_holds_over_a_new_link_until_it_speaks_again() -> None:
+    scene = Scene()
+    scene.board.linked(B, scene.now)
+    assert scene.board.here(scene.now) == [A, B, C], "a link that is made anew is no death"
+    again = scene.board.statuses[B].model_copy(update={"sequence": 1, "phase": "syncing"})
+    assert scene.board.post(B, again, scene.now), "a restarted peer counts from the beginning"
+    assert scene.board.here(scene.now) == [A, C]

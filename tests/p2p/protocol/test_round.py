@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from p2p.protocol.messages import Message
+from p2p.protocol.effects import Send
+from p2p.protocol.messages import Message, Plan, Prepare
+from p2p.protocol.plan import Head
 from tests.sim.virtual_swarm import RULES, Node, VirtualSwarm
 
 ROUND_MESSAGES = 110
@@ -215,3 +217,19 @@ def test_halves_of_a_partition_go_on_and_the_heavier_one_wins_when_they_meet(see
     swarm.run(united, limit=60)
     swarm.check()
     assert few[0].history[start + 2] == heavier
+
+
+def test_a_node_opens_no_round_while_somebody_is_ahead() -> None:
+    """It would commit, alone, what has been committed already."""
+    head = Head(RULES.fingerprint, founded(3).nodes[0].history[-1])
+    *_, late, ahead = VirtualSwarm(5).nodes  # newcomers, who never met the members of the view
+    late.core.on_synced(head, b"r" * 32, 1.0)
+    further = ahead.core.board.statuses[ahead.peer].model_copy(
+        update={"sequence": 9, "height": head.height + 1, "head": b"n" * 32, "phase": "training", "tokens_total": 999}
+    )
+    late.core.on_message(ahead.peer, further, 1.1)
+    effects = late.core.on_ready(0, (), 1.2)
+    assert not [e for e in effects if isinstance(e, Send) and isinstance(e.message, Prepare | Plan)]
+    late.core.on_message(ahead.peer, further.model_copy(update={"sequence": 10, "phase": "leaving"}), 1.3)
+    effects = late.core.on_tick(1.4)
+    assert [e for e in effects if isinstance(e, Send) and isinstance(e.message, Prepare | Plan)]
