@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol, Self
 
-import msgpack
 from blake3 import blake3
 
 from p2p.protocol import bitmap
 from p2p.protocol.messages import Record, SignedRecord
-from p2p.protocol.model import MAX_MESSAGE_BYTES
+from p2p.protocol.model import MAX_MESSAGE_BYTES, pack
 
 GENESIS = -1
 """Round of the state before the first record."""
@@ -24,6 +23,8 @@ SIGNATURE_DOMAIN = b"swarm-record"
 """Domain under which members sign a record's hash."""
 RECORDS_BYTES = MAX_MESSAGE_BYTES // 2
 """Most bytes of records in one answer."""
+_hashes: list[tuple[Record, bytes] | None] = [None] * 256
+"""The last records that were hashed, each in the slot of its address: every one is asked for several times."""
 _RECORD_PREFIX = b"swarm record 1\0"
 _GENESIS_PREFIX = b"swarm genesis 1\0"
 
@@ -42,12 +43,16 @@ def genesis_hash(fingerprint: bytes) -> bytes:
 
 def record_hash(record: Record) -> bytes:
     """BLAKE3 over the record's canonical msgpack form: 32 bytes."""
-    return wire_hash(record.to_wire())
+    slot = id(record) // 64 % len(_hashes)
+    known = _hashes[slot]
+    if known is None or known[0] is not record:
+        known = _hashes[slot] = (record, wire_hash(record))
+    return known[1]
 
 
 def wire_hash(record: object) -> bytes:
     """`record_hash` of a record that is still (or again) plain msgpack types."""
-    return blake3(_RECORD_PREFIX + bytes(msgpack.packb(record, use_bin_type=True))).digest()
+    return blake3(_RECORD_PREFIX + pack(record)).digest()
 
 
 @dataclass(frozen=True)
@@ -172,7 +177,7 @@ class MemoryChain:
         found: list[SignedRecord] = []
         size = 0
         for signed in self._records[start : start + limit]:
-            size += len(msgpack.packb(signed.to_wire(), use_bin_type=True))
+            size += len(pack(signed))
             if found and size > max_bytes:
                 break
             found.append(signed)

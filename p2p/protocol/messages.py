@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-import msgpack
 from pydantic import Field
 
 from p2p.protocol.model import (
@@ -28,6 +27,8 @@ from p2p.protocol.model import (
     Reason,
     Round,
     Signature,
+    fields,
+    pack,
     unpack,
 )
 
@@ -370,7 +371,7 @@ MESSAGES: dict[str, type[Message]] = {cls.KIND: cls for cls in _KINDS}
 
 def encode(message: Message) -> bytes:
     """The message's msgpack bytes."""
-    return bytes(msgpack.packb([message.KIND, *message.to_wire()], use_bin_type=True))
+    return pack([message.KIND, *fields(message)])
 
 
 def decode(data: bytes | memoryview) -> Message:

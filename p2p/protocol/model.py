@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
+from operator import attrgetter
 from typing import Annotated, Any, Self
 
 import msgpack
@@ -52,6 +55,24 @@ class Model(BaseModel):
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(str(part) for part in first["loc"])
             raise BadMessage(f"{cls.__name__}.{where}: {first['msg']}") from None
+
+
+def pack(value: Any) -> bytes:
+    """The msgpack bytes of models, by their `to_wire`, and of plain types that hold them."""
+    return bytes(msgpack.packb(value, default=fields, use_bin_type=True))
+
+
+def fields(model: Model) -> tuple[Any, ...]:
+    """The fields as they are, in declaration order."""
+    return _getter(type(model))(model)
+
+
+@lru_cache(256)
+def _getter(cls: type[Model]) -> Callable[[Model], tuple[Any, ...]]:
+    names = list(cls.model_fields)
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda model: tuple(getattr(model, name) for name in names)
 
 
 def _plain(value: Any) -> Any:
