@@ -130,6 +130,11 @@ class Member:
         view = self.head.view
         return view.index(self.me) if self.me in view else None
 
+    @property
+    def first_done(self) -> bool:
+        """Whether nobody else is ready for the round in progress, as far as we have heard."""
+        return not self._core.board.ready(self._loop.time())
+
     def absent(self) -> set[str]:
         """Members of our head's view that are not here; none of them if somebody here holds state: the run goes on."""
         statuses = self._statuses()

@@ -159,7 +159,7 @@ class NodeConfig(Table):
     keep_state: bool = True
     """Whether the state is kept on disk, too, so that a node that starts again fetches only what it lacks."""
     evaluate_every: Annotated[int, Field(ge=0)] = 1
-    """Rounds between two held-out losses, where this node is the one to compute them; 0: none."""
+    """Rounds between two held-out losses, when this node is the one that has time for them; 0: none."""
     checkpoint_every: Annotated[int, Field(ge=0)] = 10
     """Rounds between two checkpoints; 0: none at all."""
     checkpoint_keep: Positive = 2

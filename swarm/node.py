@@ -232,9 +232,12 @@ class Node:
     async def _train(self) -> Work:
         """Inner steps from the agreed parameters on the samples that the ledger gave us; none for a newcomer."""
         ranges = self.member.assignment
+        if ranges:
+            result, finite = await self._in_trainer_thread(self._train_here, ranges)
+        if self._evaluation_is_due():
+            await self._in_trainer_thread(self._begin_evaluation)
         if not ranges:
             return NOTHING
-        result, finite = await self._in_trainer_thread(self._train_here, ranges, self._evaluation_is_due())
         if not finite:
             self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
         if not finite or not result.steps:
@@ -242,11 +245,8 @@ class Node:
         used, _ = ledger.take(ranges, result.samples)
         return Work(result.tokens, used, self._encode_pseudo_gradient, result)
 
-    def _train_here(self, ranges: tuple[Range, ...], evaluate: bool) -> tuple[TrainResult, bool]:
-        """In the trainer's thread: what came of it, and whether our parameters are finite.
-
-        Leaves them in the flat vector. If an evaluation is due it begins, and the model holds the agreed ones.
-        """
+    def _train_here(self, ranges: tuple[Range, ...]) -> tuple[TrainResult, bool]:
+        """In the trainer's thread: what came of it, and whether our parameters, left in the flat vector, are finite."""
         round, shown = self.member.head.height + 1, -math.inf
 
         def on_step(step: int, loss: float) -> None:
@@ -261,9 +261,6 @@ class Node:
         samples = (index for start, stop in ranges for index in range(start, stop))
         result = self.trainer.train(samples, self.config.run.inner_steps, self._should_stop, on_step)
         self.trainer.store_flat(self._local_P)
-        if evaluate:
-            self.trainer.load_flat(self.state.theta_P)
-            self._evaluation.begin(round - 1)
         return result, all_finite(self._local_P)
 
     def _should_stop(self) -> bool:
@@ -276,14 +273,17 @@ class Node:
 
     # --- evaluate, in the time in which others train or reduce ---
 
-    def _evaluates(self) -> bool:
-        """One member does."""
-        return self.config.node.evaluate_every > 0 and self.member.rank == 0
-
     def _evaluation_is_due(self) -> bool:
-        if not self._evaluates() or self._evaluation.under_way:
+        """Whoever is done with its training first evaluates, as it will wait longest; one round after the other."""
+        every, height = self.config.node.evaluate_every, self.member.head.height
+        if every == 0 or self._stopping or self._evaluation.under_way or not self.member.first_done:
             return False
-        return self.member.head.height % self.config.node.evaluate_every == 0
+        return height % every == 0 if height > 0 else height < 0  # round 0 moved nothing
+
+    def _begin_evaluation(self) -> None:
+        """In the trainer's thread, before a commit can move the agreed parameters."""
+        self.trainer.load_flat(self.state.theta_P)
+        self._evaluation.begin(self.member.head.height)
 
     def _evaluate_meanwhile(self) -> None:
         """Go on with the evaluation, if there is one, until the round is committed."""
@@ -303,9 +303,8 @@ class Node:
     async def _evaluate_end(self) -> None:
         """Nobody waits for the trainer any more: finish what is under way, and evaluate what the run ends with."""
         await self._finish_evaluation()
-        if self._evaluates() and not self._stopping:
-            await self._in_trainer_thread(self.trainer.load_flat, self.state.theta_P)
-            self._evaluation.begin(self.member.head.height)
+        if self.config.node.evaluate_every and self.member.rank == 0 and not self._stopping:
+            await self._in_trainer_thread(self._begin_evaluation)
             await self._finish_evaluation()
 
     async def _finish_evaluation(self) -> None:
