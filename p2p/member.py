@@ -137,10 +137,7 @@ class Member:
 
     def absent(self) -> set[str]:
         """Members of our head's view that are not here; none of them if somebody here holds state: the run goes on."""
-        statuses = self._statuses()
-        if any(status.state_root for status in statuses.values()):
-            return set()
-        return set(self.head.view) - {self.me, *statuses}
+        return self._core.board.absent(self._loop.time())
 
     async def gather(self) -> None:
         """Return when nobody is absent."""

@@ -141,6 +141,13 @@ class Board:
             and self.alive(peer, now)
         ]
 
+    def absent(self, now: float) -> set[str]:
+        """Members of the view that are not here; none of them once another live node holds state."""
+        others = {peer: status for peer, status in self.statuses.items() if peer != self.me and self.alive(peer, now)}
+        if any(status.state_root for status in others.values()):
+            return set()
+        return set(self.head.view) - {self.me, *others}
+
     def expected(self, now: float) -> list[str]:
         """Live members of the view: those that a coordinator waits for."""
         return [peer for peer in self.head.view if self.alive(peer, now) and self.statuses[peer].phase != "syncing"]

@@ -30,6 +30,8 @@ from swarm.outer_state import OuterState
 FINGERPRINT = b"m" * 32
 COUNT = 20_000
 DEADLINE_SECONDS = 30.0
+GATHER_SECONDS = 5.0
+"""How long a player that comes back with a checkpoint waits for the others of its view."""
 TRAIN_SECONDS = 0.1
 """Training stands still for so long."""
 

@@ -25,6 +25,17 @@ def test_here_are_the_live_who_hold_the_state_of_the_head() -> None:
     assert scene.board.expected(scene.now) == [A]
 
 
+def test_the_absent_are_missed_until_somebody_holds_state() -> None:
+    scene = Scene()
+    assert scene.board.absent(scene.now) == set(), "the run goes on"
+    scene.post(B, state_root=b"", phase="syncing")
+    scene.post(C, phase="leaving")
+    assert scene.board.absent(scene.now) == {C}
+    scene.board.liveness.linked(C, scene.now)
+    scene.post(C, state_root=b"", phase="syncing")
+    assert scene.board.absent(scene.now) == set(), "all are back"
+
+
 def test_who_may_be_on_the_way_to_our_head_is_possible() -> None:
     scene = Scene()
     scene.post(B, head=b"o" * 32, height=-1)
