@@ -3,11 +3,13 @@
 Of each record, given those before it, `Audit.extended` proves:
 
     chain       it names the hash of the one before, was agreed on in a ballot of its round and counts its tokens right
-    signatures  each is genuine, by a seat, and there is at least one
+    signatures  each is genuine, by a seat that was there to the end, and there is at least one
     seats       a newcomer has no weight, and whoever has weight names the samples it comes from
+    mean        whoever has weight is in it, everywhere if it was there to the end, and nobody else is
     samples     nothing is committed that was committed before, and what is committed, free or assigned is [0, cursor)
     ledger      it is the one that `ledger.settle` makes of the last ledger and these seats
     state       a round without weight has moved nothing: the next one starts from the same state
+    the rest    codec, vector and quota stay what they were, and members would have accepted it (`plan.check_draft`)
 
 The ledger speaks of global sample indices; which text an index means, and how often the data set is gone through, is
 the data set's matter.
@@ -23,6 +25,7 @@ from p2p.protocol import ledger
 from p2p.protocol.chain import InvalidRecord, Tip, Verify, check_signatures
 from p2p.protocol.messages import Ledger, Record, SignedRecord
 from p2p.protocol.model import Range
+from p2p.protocol.plan import BadPlan, Head, Rules, check_draft
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,19 @@ class Audit:
     """What is proved of a chain up to its tip."""
 
     tip: Tip
-    ledger: Ledger = ledger.EMPTY
+    last: Record | None = None
     committed: tuple[Range, ...] = ()
     """All samples that the chain has committed, as sorted, maximal ranges."""
     quota: int | None = None
     """Samples that every member is given for a round; None before the first record."""
-    state_root: bytes = b""
-    """Root of the state that the next round must start from, where the records say."""
+    count: int | None = None
+    """Values in the vector; None before the first round with weight."""
     seats: int = 0
     signatures: int = 0
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.last.ledger if self.last is not None else ledger.EMPTY
 
     @classmethod
     def genesis(cls, fingerprint: bytes) -> Self:
@@ -50,30 +57,33 @@ class Audit:
         tip = self.tip.extended(record)
         check_signatures(signed, verify)
         try:
-            self._check_seats(record)
+            self._check_seats(signed)
             committed = self._committed(record)
             quota = self._check_ledger(record)
-        except _Wrong as wrong:
+            count = self._check_rules(record, quota)
+        except (_Wrong, BadPlan) as wrong:
             raise InvalidRecord(f"record of round {record.round}: {wrong}") from None
         return Audit(
             tip=tip,
-            ledger=record.ledger,
+            last=record,
             committed=committed,
             quota=quota,
-            state_root=b"" if record.steps else record.state_root,
+            count=count,
             seats=self.seats + len(record.seats),
             signatures=self.signatures + len(signed.signatures),
         )
 
-    def _check_seats(self, record: Record) -> None:
+    def _check_seats(self, signed: SignedRecord) -> None:
+        record = signed.record
+        for rank, _ in signed.signatures:
+            seat = record.seats[rank]
+            _require(seat.present, f"{seat.peer} has signed, but was lost on the way")
         view = {assignment.peer for assignment in self.ledger.assigned}
         for seat in record.seats:
             _require(seat.tokens == 0 or seat.peer in view, f"{seat.peer} has weight, but was not in the view")
             _require(seat.tokens == 0 or bool(seat.used), f"{seat.peer} has weight, but names no sample")
-        _require(
-            self.state_root in (b"", record.state_root),
-            "it starts from another state than the round before, which moved nothing",
-        )
+        moved = self.last is None or self.last.steps or self.last.state_root == record.state_root
+        _require(moved, "it starts from another state than the round before, which moved nothing")
 
     def _committed(self, record: Record) -> tuple[Range, ...]:
         """All committed samples, once each; with what is free or assigned they must be exactly [0, cursor)."""
@@ -105,6 +115,16 @@ class Audit:
         if record.ledger != settled:
             raise _Wrong(_difference(record.ledger, settled))
         return quota
+
+    def _check_rules(self, record: Record, quota: int) -> int | None:
+        """What members check of a plan, as far as the records tell the rules; returns the size of the vector."""
+        count = self.count
+        if record.steps:
+            count = record.segments[-1].stop if count is None else count
+        codec = record.codec if self.last is None else self.last.codec
+        rules = Rules(self.tip.fingerprint, count or 0, codec, block=1, quota=quota)
+        check_draft(rules, Head(self.tip.fingerprint, self.last), record)
+        return count
 
 
 class _Wrong(ValueError):

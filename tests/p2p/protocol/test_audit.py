@@ -10,15 +10,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from p2p.protocol import ledger
+from p2p.protocol import bitmap, ledger
 from p2p.protocol.audit import Audit, assigned_samples, shown
-from p2p.protocol.chain import InvalidRecord
+from p2p.protocol.chain import SIGNATURE_DOMAIN, InvalidRecord, record_hash
 from p2p.protocol.messages import Assignment, Ledger, Record, SignedRecord
 from p2p.protocol.model import BadMessage, Range, unpack
-from tests.p2p.protocol.histories import QUOTA, TOKENS, extend, follow, ledger_of, record_of, run, tip_of, turns
-from tests.p2p.protocol.records import FINGERPRINT, peer, signed, verify
+from tests.p2p.protocol.histories import QUOTA, TOKENS, Turn, extend, follow, head_of, record_of, run, signed, turns
+from tests.p2p.protocol.records import FINGERPRINT, peer, sign, verify
 
-FIVE = [[(member, QUOTA) for member in range(5)]] * 4
+FIVE: list[Turn] = [[(member, QUOTA) for member in range(5)]] * 4
 
 
 def audited(chain: Sequence[SignedRecord]) -> Audit:
@@ -36,14 +36,15 @@ def points(spans: Sequence[Range]) -> set[int]:
 
 
 @given(turns)
-def test_any_history_of_membership_audits_clean(history: list[list[tuple[int, int]]]) -> None:
+def test_any_history_of_membership_audits_clean(history: list[Turn]) -> None:
     chain = run(history)
     audit = audited(chain)
     used = [span for one in chain for seat in one.record.seats for span in seat.used]
     assert points(audit.committed) == points(used)
     assert ledger.size(audit.committed) == ledger.size(used)
     assert audit.tip.tokens_total == TOKENS * ledger.size(used)
-    assert audit.seats == audit.signatures == sum(len(one.record.seats) for one in chain)
+    assert audit.seats == sum(len(one.record.seats) for one in chain)
+    assert audit.signatures == sum(len(one.record.voters) for one in chain)
     spoken_for = points(audit.ledger.free) | points(assigned_samples(audit.ledger))
     assert points(audit.committed) == set(range(audit.ledger.cursor)) - spoken_for
     assert audit.quota == QUOTA
@@ -78,9 +79,7 @@ def another(value: Any) -> Any:
 
 
 @given(turns, st.data())
-def test_any_value_that_is_changed_in_a_record_is_found(
-    history: list[list[tuple[int, int]]], data: st.DataObject
-) -> None:
+def test_any_value_that_is_changed_in_a_record_is_found(history: list[Turn], data: st.DataObject) -> None:
     chain = run(history)
     place = data.draw(st.integers(0, len(chain) - 1))
     wire = unpack(msgpack.packb(chain[place].to_wire()))
@@ -94,9 +93,7 @@ def test_any_value_that_is_changed_in_a_record_is_found(
 
 
 @given(turns, st.data())
-def test_a_record_that_is_left_out_repeated_or_moved_is_found(
-    history: list[list[tuple[int, int]]], data: st.DataObject
-) -> None:
+def test_a_record_that_is_left_out_repeated_or_moved_is_found(history: list[Turn], data: st.DataObject) -> None:
     chain = run(history)
     place, other = (data.draw(st.integers(0, len(chain) - 1)) for _ in range(2))
     assume(place != other)
@@ -119,7 +116,7 @@ def test_a_record_that_is_left_out_repeated_or_moved_is_found(
 def conspired(change: Callable[[Record], Record]) -> list[SignedRecord]:
     """A run whose members all signed a changed record in round 4, and went on from it."""
     chain = run(FIVE)
-    honest = follow(tip_of(chain), ledger_of(chain), [(0, 8), (1, 3), (5, 0)])
+    honest = follow(head_of(chain), [(0, 8), (1, 3), (2, 2, True), (5, 0)])
     return extend([*chain, signed(change(honest))], FIVE[:1])
 
 
@@ -130,9 +127,15 @@ def settled(record: Record, **changes: object) -> Record:
 def seated(record: Record, rank: int, **changes: object) -> Record:
     seats = list(record.seats)
     seats[rank] = seats[rank].model_copy(update=changes)
-    chain = run(FIVE)
-    after = record.ledger
-    return record_of(tip_of(chain), tuple(seats), after, record.state_root)
+    tokens = record.tokens_total - record.seats[rank].tokens + seats[rank].tokens
+    return record.model_copy(update={"seats": tuple(seats), "tokens_total": tokens})
+
+
+def contributed(record: Record, place: int, *ranks: int) -> Record:
+    segments = list(record.segments)
+    contributors = bitmap.pack(ranks, len(record.seats))
+    segments[place] = segments[place].model_copy(update={"contributors": contributors})
+    return record.model_copy(update={"segments": tuple(segments)})
 
 
 CONSPIRACIES: dict[str, tuple[Callable[[Record], Record], str]] = {
@@ -148,7 +151,21 @@ CONSPIRACIES: dict[str, tuple[Callable[[Record], Record], str]] = {
         lambda record: seated(record, 1, used=((152, 155),)),
         "given out again after they were committed|neither committed nor free",
     ),
-    "a newcomer has weight": (lambda record: seated(record, 2, tokens=10), f"{peer(5)} has weight, but was not in"),
+    "a newcomer has weight": (lambda record: seated(record, 3, tokens=10), f"{peer(5)} has weight, but was not in"),
+    "a member is left out of the mean": (lambda record: contributed(record, 1, 0), "a segment misses a contributor"),
+    "the lost one was never in it": (lambda record: contributed(record, 0, 0, 1), "contributed nothing"),
+    "a newcomer is in the mean": (lambda record: contributed(record, 1, 0, 1, 3), "a segment misses a contributor"),
+    "another codec": (lambda record: record.model_copy(update={"codec": "fp32"}), "codec 'fp32' instead of 'int8'"),
+    "a longer vector": (
+        lambda record: record.model_copy(
+            update={"segments": (record.segments[0], record.segments[1].model_copy(update={"stop": 4096}))}
+        ),
+        "do not cover the vector",
+    ),
+    "seats out of order": (
+        lambda record: record.model_copy(update={"seats": (record.seats[1], record.seats[0], *record.seats[2:])}),
+        "follows|out of order",
+    ),
     "weight from nowhere": (lambda record: seated(record, 0, used=()), f"{peer(0)} has weight, but names no sample"),
     "samples are lost": (lambda record: settled(record, free=record.ledger.free[1:]), r"samples \[.*are neither"),
     "the cursor runs ahead": (lambda record: settled(record, cursor=record.ledger.cursor + 5), "are neither"),
@@ -202,7 +219,8 @@ CONSPIRACIES: dict[str, tuple[Callable[[Record], Record], str]] = {
         lambda record: record.model_copy(update={"tokens_total": record.tokens_total + 1}),
         "miscounts its tokens",
     ),
-    "an empty signature list": (lambda record: record, "not signed"),
+    "no signature": (lambda record: record, "not signed"),
+    "a signature of one who was lost": (lambda record: record, f"{peer(2)} has signed, but was lost on the way"),
 }
 
 
@@ -222,8 +240,11 @@ def moved_on(state: Ledger) -> dict[str, object]:
 def test_what_all_members_signed_is_found_all_the_same(name: str) -> None:
     change, complaint = CONSPIRACIES[name]
     chain = conspired(change)
-    if name == "an empty signature list":
+    if name == "no signature":
         chain[4] = SignedRecord(record=chain[4].record, signatures=())
+    if name == "a signature of one who was lost":
+        vote = (2, sign(peer(2), SIGNATURE_DOMAIN, record_hash(chain[4].record)))
+        chain[4] = SignedRecord(record=chain[4].record, signatures=(*chain[4].signatures, vote))
     with pytest.raises(InvalidRecord, match=f"round 4.* {complaint}|round 4.*{complaint}"):
         audited(chain)
 
@@ -231,8 +252,7 @@ def test_what_all_members_signed_is_found_all_the_same(name: str) -> None:
 def test_a_round_without_weight_leaves_the_state() -> None:
     chain = extend([], [[(0, 0)], [(0, 0)]])
     audited(chain)
-    one = chain[1].record
-    moved = record_of(tip_of(chain[:1]), one.seats, one.ledger, root=b"m" * 32)
+    moved = record_of(head_of(chain[:1]), chain[1].record.seats, root=b"m" * 32)
     with pytest.raises(InvalidRecord, match="round 1: it starts from another state than the round before"):
         audited([chain[0], signed(moved)])
 

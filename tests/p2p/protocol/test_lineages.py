@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from p2p.protocol.chain import InvalidRecord
 from p2p.protocol.lineages import Fork, Lineages, Violation
 from p2p.protocol.messages import SignedRecord
-from tests.p2p.protocol.histories import extend, run, turns
+from tests.p2p.protocol.histories import Turn, extend, run, turns
 from tests.p2p.protocol.records import FINGERPRINT, peer, verify
 
-THREE = [[(0, 8), (1, 8), (2, 8)]] * 3
+THREE: list[Turn] = [[(0, 8), (1, 8), (2, 8)]] * 3
 
 
 def bodies(chain: Sequence[SignedRecord]) -> Iterator[bytes]:
@@ -30,9 +30,7 @@ def walked(**chains: Iterator[bytes]) -> Lineages:
 
 
 @given(turns, st.lists(st.integers(0, 8), min_size=1, max_size=4))
-def test_chains_of_one_history_agree_however_long_each_is(
-    history: list[list[tuple[int, int]]], lengths: list[int]
-) -> None:
+def test_chains_of_one_history_agree_however_long_each_is(history: list[Turn], lengths: list[int]) -> None:
     chain = run(history)
     found = walked(**{f"node{i}": bodies(chain[:length]) for i, length in enumerate(lengths)})
     (lineage,) = found.all
@@ -43,7 +41,7 @@ def test_chains_of_one_history_agree_however_long_each_is(
 
 @given(turns, turns, turns)
 def test_where_histories_part_is_found_and_both_are_proved(
-    common: list[list[tuple[int, int]]], one: list[list[tuple[int, int]]], other: list[list[tuple[int, int]]]
+    common: list[Turn], one: list[Turn], other: list[Turn]
 ) -> None:
     stem = run(common)
     a, b = extend(stem, one), extend(stem, other)
@@ -54,7 +52,7 @@ def test_where_histories_part_is_found_and_both_are_proved(
         assert found.forks == []
         assert len(found.all) == 1
     else:
-        signers = {member for member in a[shared].record.members if member in b[shared].record.members}
+        signers = set(a[shared].record.voters) & set(b[shared].record.voters)
         assert found.forks == [Fork(shared - 1, (("a", "c"), ("b",)), tuple(sorted(signers)))]
         assert [(lineage.nodes, lineage.audit.tip.height) for lineage in found.all] == [
             (("a", "c"), len(a) - 1),
