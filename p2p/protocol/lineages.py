@@ -115,7 +115,8 @@ class Lineages:
                 signed = SignedRecord.from_wire(unpack(body, len(body)))
             except BadMessage as error:
                 raise Violation(tuple(nodes), lineage.audit.tip.height + 1, f"no record: {error}") from None
-            branch = branches.setdefault(record_hash(signed.record), _Branch())
+            digest = record_hash(signed.record) if len(bodies) > 1 else b""  # nothing to compare it with
+            branch = branches.setdefault(digest, _Branch())
             branch.copies.append((signed, tuple(nodes)))
         return list(branches.values())
 

@@ -69,6 +69,8 @@ class Entry:
 
     seconds: float
     attempt: int
+    since: float
+    """Seconds since the node learned of that attempt: what happened first, where nodes begin a round far apart."""
     event: Event
 
 
@@ -86,30 +88,36 @@ class Chapter:
     closed: bool = False
     """Whether the log goes on beyond the round."""
     _attempt: int = BEFORE
+    _learned: float = 0.0
 
     def add(self, time: float, event: Event) -> None:
-        if isinstance(event, Reducing | Attempt | Superseded | Repaired | Adopted) and self._attempt < AFTER:
-            self._attempt = max(self._attempt, event.attempt)
+        seconds = time - self.began
+        if isinstance(event, Reducing | Attempt | Superseded | Repaired | Adopted):
+            self._now_in(event.attempt, seconds)
         if isinstance(event, Behind):
-            self._attempt = AFTER
-        self.entries.append(Entry(time - self.began, self._attempt, event))
+            self._now_in(AFTER, seconds)
+        self.entries.append(Entry(seconds, self._attempt, seconds - self._learned, event))
         if isinstance(event, Committed):
-            self._attempt = AFTER
+            self._now_in(AFTER, seconds)
+
+    def _now_in(self, attempt: int, seconds: float) -> None:
+        if attempt > self._attempt:
+            self._attempt, self._learned = attempt, seconds
 
     @property
     def last(self) -> float:
         """Seconds until the last word."""
         return self.entries[-1].seconds if self.entries else 0.0
 
-    def of(self, kind: type[T] | tuple[type[T], ...]) -> Iterator[tuple[float, T]]:
-        """(seconds, event) of the events of that kind about this round."""
+    def of(self, kind: type[T] | tuple[type[T], ...]) -> Iterator[tuple[Entry, T]]:
+        """The events of that kind about this round."""
         for entry in self.entries:
             if isinstance(entry.event, kind) and getattr(entry.event, "round", self.round) == self.round:
-                yield entry.seconds, entry.event
+                yield entry, entry.event
 
     def last_of(self, kind: type[Event]) -> float | None:
         """Seconds until the last event of that kind."""
-        return max((seconds for seconds, _ in self.of(kind)), default=None)
+        return max((entry.seconds for entry, _ in self.of(kind)), default=None)
 
     @property
     def eventful(self) -> bool:

@@ -19,6 +19,8 @@ class Fact:
 
     text: str
     attempt: int
+    since: float
+    """Seconds into that attempt."""
     told: dict[str, float] = field(default_factory=dict)
 
     def sentence(self) -> str:
@@ -32,8 +34,8 @@ def facts(told: Iterable[Chapter], round: int, names: Names) -> list[Fact]:
     for chapter in told:
         for entry in _worth_telling(chapter.entries):
             text = here.sub("", names.within(entry.event.line()))
-            fact = found.setdefault(_NUMBERS.sub("#", text), Fact(text, entry.attempt))
-            fact.attempt = min(fact.attempt, entry.attempt)
+            fact = found.setdefault(_NUMBERS.sub("#", text), Fact(text, entry.attempt, entry.since))
+            fact.attempt, fact.since = min((fact.attempt, fact.since), (entry.attempt, entry.since))
             fact.told.setdefault(chapter.node, entry.seconds)
     return list(found.values())
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import TypeVar
 
 from swarm.events import Attempt, Committed, Event, Left, Ready, Reducing, Round, Synced, Train, Voted
-from swarm.why.chapter import AFTER, BEFORE, Chapter, Log, chapters
+from swarm.why.chapter import AFTER, BEFORE, Chapter, Entry, Log, chapters
 from swarm.why.facts import facts
 from swarm.why.words import MANY, Names, each, some, span
 
@@ -17,7 +17,7 @@ CLOCK_SECONDS = 2.0
 
 T = TypeVar("T", bound=Event)
 Timed = tuple[float, str]
-"""A sentence, and the seconds after which somebody first told it."""
+"""A sentence, and how far into an attempt somebody first told it, in seconds."""
 
 
 def tell(logs: Iterable[Log], round: int) -> list[str]:
@@ -33,25 +33,25 @@ class _Story:
         self.facts = facts(told, round, self.names)
 
     def sentences(self) -> list[str]:
-        lines = [*self._opening(), *self._clocks(), *self._readiness(), *_ordered(self._happened(BEFORE))]
+        lines = [*self._opening(), *self._clocks(), *_ordered([*self._readiness(), *self._happened(BEFORE)])]
         for attempt in self._attempts():
             told = [*self._begin(attempt), *self._happened(attempt), *self._plan(attempt), *self._votes(attempt)]
             lines += _ordered(told)
         lines += [*self._commit(), *self._applied(), *self._phases()]
         return [*lines, *_ordered(self._happened(AFTER)), *self._ends()]
 
-    def _all(self, kind: type[T]) -> Iterator[tuple[Chapter, float, T]]:
-        """(who, seconds, event) of all events of that kind about this round."""
+    def _all(self, kind: type[T]) -> Iterator[tuple[str, Entry, T]]:
+        """(who, when, what) of all events of that kind about this round."""
         for chapter in self.told:
-            for seconds, event in chapter.of(kind):
-                yield chapter, seconds, event
+            for entry, event in chapter.of(kind):
+                yield chapter.node, entry, event
 
     def _attempts(self) -> list[int]:
         seen = {entry.attempt for chapter in self.told for entry in chapter.entries}
         return sorted(seen - {BEFORE, AFTER})
 
     def _happened(self, attempt: int) -> list[Timed]:
-        return [(min(fact.told.values()), fact.sentence()) for fact in self.facts if fact.attempt == attempt]
+        return [(fact.since, fact.sentence()) for fact in self.facts if fact.attempt == attempt]
 
     # --- who tells, and by which clocks ---
 
@@ -76,32 +76,31 @@ class _Story:
 
     # --- before the plan ---
 
-    def _readiness(self) -> list[str]:
-        ready = {chapter.node: (seconds, event) for chapter, seconds, event in self._all(Ready)}
-        trained = {node: seconds for node, (seconds, event) in ready.items() if event.tokens}
-        idle = {node: seconds for node, (seconds, event) in ready.items() if not event.tokens}
-        lines = [f"Trained and ready: {each(trained)}."] if trained else []
-        lines += [f"Ready to receive, with no part in the mean: {each(idle)}."] if idle else []
+    def _readiness(self) -> list[Timed]:
+        trained = {node: entry.seconds for node, entry, event in self._all(Ready) if event.tokens}
+        idle = {node: entry.seconds for node, entry, event in self._all(Ready) if not event.tokens}
+        lines = [(min(trained.values()), f"Trained and ready: {each(trained)}.")] if trained else []
+        if idle:
+            lines.append((min(idle.values()), f"Ready to receive, with no part in the mean: {each(idle)}."))
         for chapter in self.told:
-            steps = list(chapter.of(Train))
+            steps = [(entry.seconds, event.inner_step) for entry, event in chapter.of(Train)]
             if steps and not any(True for _ in chapter.of((Ready, Reducing, Round))):
-                seconds, event = steps[-1]
-                lines.append(f"{chapter.node} was never ready: inner step {event.inner_step} after {seconds:.1f} s.")
+                seconds, step = steps[-1]
+                lines.append((seconds, f"{chapter.node} was never ready: inner step {step} after {seconds:.1f} s."))
         return lines
 
     # --- an attempt ---
 
     def _begin(self, attempt: int) -> list[Timed]:
-        for chapter, seconds, event in self._all(Attempt):
+        for node, entry, event in self._all(Attempt):
             if event.attempt == attempt:
                 reason = self.names.within(event.reason)
-                return [(seconds, f"Attempt {attempt}: {chapter.node} opened it after {seconds:.1f} s: {reason}.")]
+                return [(-1.0, f"Attempt {attempt}: {node} opened it after {entry.seconds:.1f} s: {reason}.")]
         return []
 
     def _plan(self, attempt: int) -> list[Timed]:
         """Who was to reduce what, told by those who began to."""
-        plans = [(chapter.node, seconds, event) for chapter, seconds, event in self._all(Reducing)]
-        plans = [plan for plan in plans if plan[2].attempt == attempt]
+        plans = [plan for plan in self._all(Reducing) if plan[2].attempt == attempt]
         if not plans:
             return []
         event = plans[0][2]
@@ -111,17 +110,18 @@ class _Story:
             mean = f", the mean of {self.names.all(event.contributors, 'members')}"
         kept = f"; {100 * event.kept / event.values:.0f} % of the mean was there already" if event.kept else ""
         planner = self.names.of(event.coordinator) if event.coordinator else "somebody"
-        began = {node: seconds for node, seconds, _ in plans}
-        text = f"Attempt {attempt}: {planner} planned for {whom}{mean}{kept}. They began to reduce: {each(began)}."
-        return [(min(began.values()), text)]
+        began = each({node: entry.seconds for node, entry, _ in plans})
+        text = f"Attempt {attempt}: {planner} planned for {whom}{mean}{kept}. They began to reduce: {began}."
+        return [(min(entry.since for _, entry, _ in plans), text)]
 
     def _votes(self, attempt: int) -> list[Timed]:
-        votes: dict[str, dict[str, float]] = defaultdict(dict)
-        for chapter, seconds, event in self._all(Voted):
-            if event.attempt == attempt:
-                votes[event.record][chapter.node] = seconds
-        lines = [(min(who.values()), f"Voted for record {record[:12]}: {each(who)}.") for record, who in votes.items()]
-        return [*lines, (lines[-1][0], f"The results of attempt {attempt} differ.")] if len(votes) > 1 else lines
+        votes = [(event.record, node, entry) for node, entry, event in self._all(Voted) if event.attempt == attempt]
+        lines = []
+        for record in dict.fromkeys(record for record, _, _ in votes):
+            who = {node: entry for voted, node, entry in votes if voted == record}
+            text = f"Voted for record {record[:12]}: {each({node: entry.seconds for node, entry in who.items()})}."
+            lines.append((min(entry.since for entry in who.values()), text))
+        return [*lines, (lines[-1][0], f"The results of attempt {attempt} differ.")] if len(lines) > 1 else lines
 
     # --- the commit ---
 
@@ -149,8 +149,8 @@ class _Story:
 
     def _applied(self) -> list[str]:
         states: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
-        for chapter, seconds, event in self._all(Round):
-            states[event.record, event.theta_digest, event.momentum_digest][chapter.node] = seconds
+        for node, entry, event in self._all(Round):
+            states[event.record, event.theta_digest, event.momentum_digest][node] = entry.seconds
         lines = [f"Outer step done, theta {state[1][:12]}: {each(who)}." for state, who in states.items()]
         return [*lines, "THEIR PARAMETERS DIFFER."] if len(lines) > 1 else lines
 
@@ -183,11 +183,11 @@ def _ordered(told: Iterable[Timed]) -> list[str]:
 
 def _marks(chapter: Chapter) -> list[tuple[str, float | None]]:
     """The phases of a round, and the seconds after which each was over."""
-    began = [seconds for seconds, _ in chapter.of(Reducing)]
+    began = [entry.seconds for entry, _ in chapter.of(Reducing)]
     return [
         ("training", chapter.last_of(Ready)),
         ("waiting for the plan", min(began, default=None)),
-        *([("attempts in vain", max(began))] if len(began) > 1 else []),
+        *([("earlier attempts", max(began))] if len(began) > 1 else []),
         ("reducing", chapter.last_of(Voted)),
         ("agreeing", chapter.last_of(Committed)),
         ("the outer step", chapter.last_of(Round)),

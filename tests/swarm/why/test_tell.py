@@ -170,7 +170,7 @@ def test_a_member_is_killed_in_the_reduce_and_the_rest_repair_it() -> None:
         "Committed in attempt 1: record 3fa9c2d18e77, 2 signatures, the mean of 59,904 tokens: "
         "anna 20,480, bert 19,968, carl 19,456; carl did not live to see it.",
         "Outer step done, theta 12ab34cd56ef: anna after 4.9 s, bert after 5.9 s.",
-        "It took: training 3.00 to 3.20 s, waiting for the plan 0.10 to 0.30 s, attempts in vain 0.80 to 0.90 s, "
+        "It took: training 3.00 to 3.20 s, waiting for the plan 0.10 to 0.30 s, earlier attempts 0.80 to 0.90 s, "
         "reducing 0.50 to 0.60 s, agreeing 0.10 s, the outer step 0.10 to 1.10 s (bert).",
         "The log of carl ends after 3.3 s: killed, or still at it.",
     ]
@@ -203,7 +203,7 @@ def test_a_coordinator_dies_after_the_vote_and_its_result_is_adopted() -> None:
         "Committed in attempt 0: record 3fa9c2d18e77, 2 signatures, the mean of 59,904 tokens: "
         "Peer00 20,480, bert 19,968, Peer02 19,456; Peer00 did not live to see it.",
         "Outer step done, theta 12ab34cd56ef: bert after 10.5 s.",
-        "It took: training 3.00 s, waiting for the plan 0.30 s, attempts in vain 6.90 s, reducing 0.10 s, "
+        "It took: training 3.00 s, waiting for the plan 0.30 s, earlier attempts 6.90 s, reducing 0.10 s, "
         "agreeing 0.10 s, the outer step 0.10 s.",
     ]
 
