@@ -81,11 +81,22 @@ class Coordinator:
     # --- opening an attempt ---
 
     def _open(self, now: float) -> list[Effect]:
-        if self.board.highest_promise(now) is not None:
-            return self._prepare("a coordinator was lost", now)
+        promise = self.board.highest_promise(now)
+        if promise is not None:
+            return self._prepare(self._why_open(promise, now), now)
         if self.first and self.board.rank(self.board.me) == 0:
             return self._try_fresh(Ballot(round=self.board.round, attempt=0, rank=0), now)
         return self._prepare("", now) if self._may_plan(now) else []
+
+    def _why_open(self, promise: Ballot, now: float) -> str:
+        """Members follow somebody who does not drive the round any more."""
+        view = self.board.head.view
+        if promise.rank >= len(view):
+            return "a coordinator was lost"
+        peer = view[promise.rank]
+        if peer == self.board.me:
+            return "its last attempt was given up"
+        return f"lost its coordinator {peer}: {self._why_lost(peer, now)}"
 
     def _prepare(self, reason: str, now: float) -> list[Effect]:
         highest = self.board.highest_promise(now)
@@ -305,7 +316,10 @@ class Coordinator:
         if not standing.alive:
             return standing.reason
         status = self.board.statuses.get(peer)
-        return "it fetches the state" if status is None or status.phase == "syncing" else "it is a round further"
+        if status is None or status.phase == "syncing":
+            return "it fetches the state"
+        further = status.height > self.board.head.height
+        return "it is a round further" if further else "it and another member miss each other"
 
     def _vote_of_plan(self, peer: str) -> Vote | None:
         vote = self.board.statuses[peer].vote

@@ -15,7 +15,8 @@ from zlib import crc32
 HEARTBEAT_SECONDS = 2.0
 SILENCE_SECONDS = 6.0
 WITNESS_SECONDS = 3.0
-"""How long a suspect's fate waits for the word of a peer who has not spoken since the suspicion began."""
+"""How long a suspect's fate waits for the word of a peer whose last one, before the suspicion began, was that it hears
+it. Who noticed the loss a moment before us has said so already, and is not waited for."""
 LOOK_SECONDS = 0.2
 """How long it stays as it is who counts as alive, while nobody comes or goes."""
 
@@ -141,7 +142,7 @@ class Liveness:
         return self._living
 
     def _look(self, now: float) -> set[str]:
-        """`_vouches` for all suspects at once: a peer lives if one who is not suspect hears it, or may still say so."""
+        """A suspect lives if one who is not says since then that it hears it, or said so last and may say so again."""
         living, witnesses = set[str](), list[_Peer]()
         suspects = self._suspects = []
         for peer, entry in self._peers.items():
@@ -153,20 +154,11 @@ class Liveness:
                 witnesses.append(entry)
             else:
                 suspects.append((peer, since))
-        quiet = min((entry.reported for entry in witnesses if entry.linked), default=now)
         for peer, since in suspects:
-            awaited = now - since < WITNESS_SECONDS and quiet < since
-            if awaited or any(entry.reported >= since and entry.says_it_hears(peer) for entry in witnesses):
+            wait = now - since < WITNESS_SECONDS
+            if any(w.says_it_hears(peer) and (w.reported >= since or (wait and w.linked)) for w in witnesses):
                 living.add(peer)
         return living
-
-    def _vouches(self, other: str, peer: str, since: float, now: float) -> bool:
-        entry = self._peers[other]
-        if other == peer or entry.left or self.suspect_since(other, now) is not None:
-            return False
-        if entry.reported < since:
-            return entry.linked and now - since < WITNESS_SECONDS
-        return entry.says_it_hears(peer)
 
     def doubtful(self, now: float) -> list[str]:
         """Peers of whom there is more to say than that they are alive."""
@@ -187,8 +179,9 @@ class Liveness:
             reason = f"link lost{_detail(entry.lost)}, redial failed{_detail(entry.unreachable)}"
         if not self.alive(peer, now):
             return Standing(False, f"{reason}, and nobody hears it")
-        said = (other for other, them in self._peers.items() if them.reported >= since)
-        return Standing(True, reason, tuple(other for other in said if self._vouches(other, peer, since, now)))
+        heard_by = (o for o, them in self._peers.items() if them.reported >= since and them.says_it_hears(peer))
+        well = (o for o in heard_by if not self._peers[o].left and self.suspect_since(o, now) is None)
+        return Standing(True, reason, tuple(well))
 
     def hears(self, now: float) -> tuple[int, ...]:
         """Tags of the peers that we hear: what our heartbeat tells the others."""

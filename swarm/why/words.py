@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from swarm.events import join, short
 
 MANY = 8
 """More than so many are not named one by one."""
+
+_PEER = re.compile(r"\b12D3KooW\w{32,56}\b")
 
 
 class Names:
@@ -26,8 +29,9 @@ class Names:
 
     def within(self, text: str) -> str:
         """The text with names for all peer ids in it, whole or shortened."""
+        text = _PEER.sub(lambda found: self.of(found[0]), text)
         for peer, name in self._names.items():
-            text = text.replace(peer, name).replace(short(peer), name)
+            text = text.replace(short(peer), name)
         return text
 
 

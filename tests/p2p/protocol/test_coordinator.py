@@ -255,7 +255,7 @@ def test_a_record_that_all_live_seats_voted_for_is_committed_after_its_coordinat
     scene, plan = lost_coordinator()
     record = full(plan)
     effects = scene.step()
-    assert reasons(effects) == ["a coordinator was lost"]
+    assert reasons(effects) == [f"lost its coordinator {B}: it said that it leaves"]
     ballot = sent(effects, Prepare)[0][1].ballot
     for peer in (A, C):
         scene.promise(peer, ballot, record)

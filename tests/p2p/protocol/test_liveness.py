@@ -50,6 +50,14 @@ def test_a_peer_that_others_still_hear_is_alive_for_us_too() -> None:
     assert liveness.alive("b", 5.0)
 
 
+def test_a_witness_that_noticed_before_us_is_not_waited_for() -> None:
+    liveness = trio()
+    liveness.heard("c", (tag("a"),), 0.9)
+    liveness.unlinked("b")
+    liveness.unreachable("b", 1.0)
+    assert not liveness.alive("b", 1.0)
+
+
 def test_we_do_not_wait_for_the_word_of_a_witness_for_ever() -> None:
     liveness = trio()
     liveness.unlinked("b")
@@ -156,4 +164,12 @@ def test_what_is_computed_for_all_at_once_is_what_the_rule_says_of_each(
 
 def follows(liveness: Liveness, peer: str, now: float) -> bool:
     since = liveness.suspect_since(peer, now)
-    return since is None or any(liveness._vouches(other, peer, since, now) for other in liveness.peers())
+    return since is None or any(vouches(liveness, other, peer, since, now) for other in liveness.peers())
+
+
+def vouches(liveness: Liveness, other: str, peer: str, since: float, now: float) -> bool:
+    """The rule, for one witness: it is well, and says that it hears the suspect, or said so last and may again."""
+    entry = liveness._peers[other]
+    if entry.left or liveness.suspect_since(other, now) is not None or tag(peer) not in entry.hears:
+        return False
+    return entry.reported >= since or (entry.linked and now - since < WITNESS_SECONDS)

@@ -11,6 +11,7 @@ def test_peers_are_called_by_the_names_of_their_logs() -> None:
     names = Names({PEER: "anna"})
     assert names.of(PEER) == "anna"
     assert names.of("12D3KooWother") == "Wother"
+    assert names.within(f"lost {PEER[:-6]}strngr: silent") == "lost strngr: silent"
     assert names.within(f"lost {PEER}: SDcyf8 is silent") == "lost anna: anna is silent"
     assert names.all([PEER, "12D3KooWother"]) == "anna and Wother"
 
