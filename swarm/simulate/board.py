@@ -10,6 +10,7 @@ from pathlib import Path
 
 from swarm.events import (
     Behind,
+    Dead,
     Evaluated,
     Event,
     EventReader,
@@ -21,6 +22,7 @@ from swarm.events import (
     Started,
     Synced,
     Train,
+    Unreachable,
     Waiting,
     short,
 )
@@ -127,7 +129,8 @@ class Board:
         """Peer id of who drives the newest attempt that a node told of."""
         self.dismissed: int | None = None
         """The newest round when all were told to leave; nobody has to commit a later one."""
-        self._down: set[str] = set()
+        self._lost: set[tuple[str, str]] = set()
+        """(what, peer): losses of peers that were told."""
         self._quiet: set[str] = set()
         self.told = 0
         """News so far, those no longer kept included."""
@@ -169,7 +172,7 @@ class Board:
                     self.coordinator = event.coordinator
                 view.apply(event)
                 if isinstance(event, PeerUp):
-                    self._down.discard(event.peer)
+                    self._lost = {(what, peer) for what, peer in self._lost if peer != event.peer}
                 if isinstance(event, (Started, Synced, Train, Round)):
                     self.heard = time.monotonic()
                 if text := self._worth_telling(view, event):
@@ -193,17 +196,17 @@ class Board:
         """The event's line if it says something new; what all nodes see alike is told by the first only."""
         others = [other for other in self.nodes.values() if other is not view]
         match event:
-            case Started() | PeerUp() | Train() | Reducing():
+            case Started() | PeerUp() | Train() | Reducing() | Unreachable():
                 return ""
             case Round():
                 return event.line() if all(event.round > other.committed for other in others) else ""
             case Evaluated():
                 newest = all(event.round > told.round for other in others for told in other.evaluations)
                 return event.line() if newest else ""
-            case PeerDown():
-                if view.state == "left" or event.peer in self._down:
+            case PeerDown() | Dead():
+                if view.state == "left" or (event.EVENT, event.peer) in self._lost:
                     return ""
-                self._down.add(event.peer)
+                self._lost.add((event.EVENT, event.peer))
         return self._named(event.line())
 
     def _named(self, text: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from swarm.events import (
     Behind,
+    Dead,
     Error,
     Evaluated,
     Event,
@@ -20,6 +21,7 @@ from swarm.events import (
     Started,
     Synced,
     Train,
+    Unreachable,
     Waiting,
 )
 from swarm.simulate.board import Board
@@ -125,8 +127,11 @@ def test_a_lost_peer_is_told_once_and_by_its_name(board: Board) -> None:
     write(board, "node1", Started(peer="12D3KooWabcdef", port=1, bootstrap=()))
     write(board, "node0", gone, gone)
     assert [news.text for news in board.news] == ["peer node1 is down: leaving"]
+    dead = Dead(round=1, peer="12D3KooWabcdef", reason="it said that it leaves")
+    write(board, "node0", Unreachable(peer="12D3KooWabcdef", reason="refused"), dead, dead)
+    assert [news.text for news in board.news][1:] == ["peer node1 counts as dead: it said that it leaves"]
     write(board, "node0", PeerUp(peer="12D3KooWabcdef"), gone)
-    assert board.told == 2
+    assert board.told == 3
     write(board, "node0", Left(round=1), PeerDown(peer="other", reason="we leave"))
     assert board.news[-1].text == "left after round 1"
 
