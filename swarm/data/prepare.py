@@ -7,12 +7,14 @@ gets into it, so the digest is the same wherever the same data is prepared.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +26,10 @@ from swarm.data.manifest import MANIFEST, TOKENIZER, Manifest, TokenizerInfo, dt
 from swarm.data.shard_writer import ShardWriter, write_synced
 from swarm.data.source import DataError, TokenArray
 from swarm.data.tokenizer import Tokenizer
-from swarm.state_dir import claimed
 
 SHARD_TOKENS = 1 << 27
 HELD_OUT = 0.005
+LOCK = "lock"
 _BATCH_CHARACTERS = 1 << 22
 _BATCHES_AHEAD = 3
 _PROGRESS_SECONDS = 0.5
@@ -61,29 +63,45 @@ def prepare(
 
     A document is held out by the digest of its text, so all its copies are on one side. Raises DataError.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise DataError(f"{folder} is not empty: name another folder, or remove it first")
-    partial = folder.with_name(f"{folder.name}.partial")
-    with claimed(partial):
-        try:
-            _empty(partial)
+    try:
+        with _partial(folder) as partial:
             manifest, counts = _write(partial, inputs, tokenizer, held_out, shard_tokens, progress)
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error.strerror}") from None
+    return manifest, counts
+
+
+@contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """Where to write: it becomes the folder in the end, or goes if there is no such end."""
+    partial = folder.with_name(f"{folder.name}.partial")
+    with _claimed(partial):
+        for path in partial.iterdir():  # what a killed preparation left behind
+            if path.name != LOCK:
+                path.unlink()
+        try:
+            yield partial
         except BaseException:
             shutil.rmtree(partial)
             raise
-        (partial / "lock").unlink()
+        (partial / LOCK).unlink()
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
         _sync_folder(folder.parent)
-    return manifest, counts
 
 
-def _empty(partial: Path) -> None:
-    """What a killed preparation left behind."""
-    for path in partial.iterdir():
-        if path.name != "lock":
-            path.unlink()
+@contextmanager
+def _claimed(partial: Path) -> Iterator[None]:
+    partial.mkdir(parents=True, exist_ok=True)
+    with (partial / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another preparation writes {partial}: wait for it, or name another folder") from None
+        yield
 
 
 def _write(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from swarm.data.documents import Inputs
 from swarm.data.folder import Folder
 from swarm.data.manifest import MANIFEST, Manifest
 from swarm.data.mix import parse_mix
-from swarm.data.prepare import Counts, prepare
+from swarm.data.prepare import LOCK, Counts, prepare
 from swarm.data.reader import Reader
 from swarm.data.shards import open_shards
 from swarm.data.source import DataError, read_round
@@ -133,6 +134,20 @@ class TestAllOrNothing:
         assert prepared(tmp_path / "data").digest == expected.digest
         assert list(verify(Folder(str(tmp_path / "data")))) == []
         assert not (tmp_path / "data.partial").exists()
+
+    def test_two_preparations_of_one_folder_do_not_mix(self, tmp_path: Path) -> None:
+        (tmp_path / "data.partial").mkdir()
+        with (tmp_path / "data.partial" / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with pytest.raises(DataError, match=r"another preparation writes .*data\.partial"):
+                prepared(tmp_path / "data")
+        prepared(tmp_path / "data")
+
+    def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+        source = write_jsonl(tmp_path / "a.jsonl", TEXTS)
+        for folder in (source, source / "data"):
+            with pytest.raises(DataError, match=rf"{folder}"):
+                prepare(folder, Inputs((str(source),)), ByteTokenizer())
 
     def test_a_folder_with_something_in_it_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "data").mkdir()
