@@ -333,6 +333,7 @@ class Node:
             tokens=work.tokens,
             inner_steps=result.steps if result else 0,
             train_seconds=result.seconds if result else 0.0,
+            data_seconds=result.data_seconds if result else 0.0,
             reduce_seconds=outcome.seconds,
             contributors=sum(weight > 0 for weight in record.weights),
             members=record.members,

@@ -7,7 +7,8 @@ stop in the middle of a round loses no batch and doubles none, whatever was read
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from types import TracebackType
@@ -19,7 +20,21 @@ DEPTH = 4
 THREADS = 2
 _STOP_POLL_SECONDS = 0.1
 
+Indices = tuple[int, ...]
 Make = Callable[[Sequence[int]], Batch]
+
+
+def looking_ahead(samples: Iterator[int], batch_size: int, batches: int) -> Iterator[tuple[Indices, list[Indices]]]:
+    """The indices of each of so many batches, and of those that come after it; ends early when the samples do.
+
+    Draws no more samples than all batches together hold.
+    """
+    rest = islice(iter(lambda: tuple(islice(samples, batch_size)), ()), batches)
+    window = deque(islice(rest, DEPTH + 1))
+    while window:
+        current = window.popleft()
+        yield current, list(window)
+        window.extend(islice(rest, 1))
 
 
 class Feed:

@@ -230,6 +230,8 @@ class Round(Event):
     """This node's weight in the mean: tokens it trained on."""
     inner_steps: int
     train_seconds: float
+    data_seconds: float = 0.0
+    """The part of train_seconds in which training waited for data."""
     reduce_seconds: float
     """From the end of training, or of waiting for the others' plan, to the commit."""
     round_seconds: float
@@ -252,9 +254,10 @@ class Round(Event):
 
     def line(self) -> str:
         loss = "did not train" if self.loss is None else f"loss {self.loss:.3f}"
+        waited = f" ({self.data_seconds:.1f} for data)" if self.data_seconds > 0.01 * self.train_seconds else ""
         tries = f", attempt {self.attempt}" if self.attempt else ""
         return (
             f"round {self.round} committed: {loss}, {self.contributors} of {len(self.members)} members in the mean, "
-            f"train {self.train_seconds:.1f} s, reduce {self.reduce_seconds:.2f} s, "
+            f"train {self.train_seconds:.1f} s{waited}, reduce {self.reduce_seconds:.2f} s, "
             f"{megabytes(self.bytes_sent)} sent{tries}"
         )

@@ -8,6 +8,8 @@ Shape suffixes: B batch, L sequence, Q and K its blocks of queries and of keys, 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -74,7 +76,10 @@ def attend(q_BNLH: Tensor, k_BNLH: Tensor, v_BNLH: Tensor, mask: Mask) -> Tensor
     """Scaled dot-product attention under that mask; groups of query heads may share a key and value head."""
     grouped = q_BNLH.shape[1] != k_BNLH.shape[1]
     if isinstance(mask, BlockMask):
-        mixed_BNLH: Tensor = _flex(q_BNLH.is_cuda)(q_BNLH, k_BNLH, v_BNLH, block_mask=mask, enable_gqa=grouped)
+        # Where the layer is compiled, the kernel is made there. Uncompiled, as on a CPU, the whole L x L matrix is.
+        compiled = q_BNLH.is_cuda and not torch.compiler.is_compiling()
+        flex: Any = _compiled_flex_attention() if compiled else flex_attention
+        mixed_BNLH: Tensor = flex(q_BNLH, k_BNLH, v_BNLH, block_mask=mask, enable_gqa=grouped)
         return mixed_BNLH
     return F.scaled_dot_product_attention(
         q_BNLH, k_BNLH, v_BNLH, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped
@@ -82,6 +87,6 @@ def attend(q_BNLH: Tensor, k_BNLH: Tensor, v_BNLH: Tensor, mask: Mask) -> Tensor
 
 
 @functools.cache
-def _flex(compiled: bool):  # type: ignore[no-untyped-def]  # torch's own signature has overloads that none can name
-    """FlexAttention is a kernel when compiled; uncompiled it makes the whole L x L matrix, which serves to check it."""
-    return torch.compile(flex_attention) if compiled else flex_attention
+def _compiled_flex_attention() -> Callable[..., Any]:
+    compiled: Callable[..., Any] = torch.compile(flex_attention)
+    return compiled

@@ -38,6 +38,8 @@ class Metrics(BaseModel):
     inner_steps: int
     round_seconds: float
     train_seconds: float
+    data_seconds: float
+    """The part of it in which training waited for data."""
     reduce_seconds: float
     bytes_sent: int
     """At the sockets, since the round before."""

@@ -8,7 +8,7 @@ Shape suffixes: P values of the flat vector, B samples of a batch, L sequence le
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from ops.layout import FlatLayout
 from swarm.data.batch import Batch
+from swarm.data.feed import Feed
 from swarm.data.reader import Reader
 from swarm.model.initial import initial_theta
 from swarm.model.sizes import ModelConfig
@@ -29,6 +30,9 @@ from swarm.train.optimizers import build_optimizer
 from swarm.train.parallel import as_fsdp, reshard, sharded_model
 from swarm.train.schedule import warmed_up
 from swarm.train.step_config import LocalConfig, StepConfig
+
+NOTHING = (0,)
+"""What a rank without a sample in a step fetches: see RankTrainer._part."""
 
 
 class RankTrainer:
@@ -49,6 +53,7 @@ class RankTrainer:
         self.model_config, self.config, self.group, self.local = model, config, group, local or LocalConfig()
         self.settle_in_thread()
         self.reader = reader
+        self.feed = Feed(reader.batch)
         self.held_out: Batch = reader.held_out(config.held_out_tokens)
         self.model = sharded_model(model, group, config.precision, self.local)
         self.layout: FlatLayout = layout_of(self.model)
@@ -91,19 +96,32 @@ class RankTrainer:
 
     # --- a step ---
 
-    def step(self, indices: Sequence[int], of: int, micro_batches: int) -> float | None:
-        """One optimizer step of the group on a batch of `of` samples; this rank has those with these global indices.
+    def fetch(
+        self,
+        indices: Sequence[int],
+        ahead: Iterable[Sequence[int]],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Batch | None:
+        """This rank's samples for a step; those for the next ones are made while it is taken.
+
+        None if should_stop() comes true while they are waited for. Raises DataError if they cannot be had.
+        """
+        batch = self.feed.batch(indices or NOTHING, should_stop)
+        self.feed.expect(one or NOTHING for one in ahead)
+        return batch
+
+    def step(self, batch: Batch, samples: int, of: int, micro_batches: int) -> float | None:
+        """One optimizer step of the group on `of` samples, of which this rank has `samples`, in `batch`.
 
         `micro_batches`, equal on all ranks: forward and backward passes in which the step is taken; gradients are
         summed over ranks in the last one only. Returns the mean loss of the whole batch, nats per token, or None if
         loss or gradient were not finite: then nothing has changed.
         """
         summed = torch.zeros((), device=self.group.device)
-        own = self.reader.batch(indices or [0])
         for number in range(micro_batches):
             as_fsdp(self.model).set_requires_gradient_sync(number == micro_batches - 1)
-            start, stop = share(0, len(indices), number, micro_batches)
-            loss = self._part(own, start, stop) / (of * self.reader.sequence_length)
+            start, stop = share(0, samples, number, micro_batches)
+            loss = self._part(batch, start, stop) / (of * self.reader.sequence_length)
             torch.autograd.backward(loss)
             summed += loss.detach()
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.grad_clip or math.inf)

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ops.layout import FlatLayout
 from swarm.checkpoint.inner import InnerState
+from swarm.data.batch import Batch
+from swarm.data.feed import Indices, looking_ahead
 from swarm.train.rank import RankTrainer, share
 from swarm.train.ranks.messages import Evaluate, Load, LoadOptimizer, Step, Store, StoreOptimizer, ranges_of
 from swarm.train.ranks.others import OtherRanks
@@ -29,9 +30,9 @@ _EVALUATION_TOKENS = 2048
 class TrainResult:
     """What came of some inner steps.
 
-    loss: mean over the steps taken, nats per token, NaN if none was; tokens: trained on; samples: drawn from the
-    iterator, those of skipped steps too; steps: optimizer steps taken; skipped: steps left out because their loss or
-    gradient was not finite.
+    loss: mean over the steps taken, nats per token, NaN if none was; tokens: trained on; samples: trained on, the first
+    ones of the iterator, those of skipped steps too; steps: optimizer steps taken; data_seconds: of `seconds`, spent
+    waiting for data; skipped: steps left out because their loss or gradient was not finite.
     """
 
     loss: float
@@ -39,6 +40,7 @@ class TrainResult:
     samples: int
     steps: int
     seconds: float
+    data_seconds: float
     skipped: int
 
 
@@ -71,6 +73,7 @@ class InnerTrainer:
 
     def close(self) -> None:
         """Take the group apart, in any thread; the other ranks are not told."""
+        self.own.feed.close()
         self.own.group.close()
 
     # --- state ---
@@ -116,21 +119,19 @@ class InnerTrainer:
     ) -> TrainResult:
         """Take up to `steps` optimizer steps on the samples with these global indices.
 
-        Ends early when should_stop() says so (asked before each step, before its samples are drawn) or the samples run
-        out; the last batch may be short. on_step(step, loss) follows each step that was taken.
+        Ends early when should_stop() says so (asked before each step, and while its data is waited for) or the samples
+        run out; the last batch may be short. on_step(step, loss) follows each step that was taken. Samples may be drawn
+        before their step and then not be trained on: the result says how many were. Raises DataError.
         """
         self.own.settle_in_thread()
-        began = time.perf_counter()
+        began, waited = time.perf_counter(), self.own.feed.waited_seconds
         losses: list[float] = []
-        tokens = drawn = skipped = 0
-        for step in range(steps):
-            if should_stop():
+        tokens = trained = skipped = 0
+        for step, (indices, ahead) in enumerate(looking_ahead(samples, self.own.config.batch_size, steps)):
+            if should_stop() or (batch := self._fetch(indices, ahead, should_stop)) is None:
                 break
-            indices = list(islice(samples, self.own.config.batch_size))
-            if not indices:
-                break
-            drawn += len(indices)
-            loss = self._step(indices)
+            trained += len(indices)
+            loss = self._step(batch, indices, ahead)
             if loss is None:
                 skipped += 1
                 continue
@@ -138,21 +139,30 @@ class InnerTrainer:
             losses.append(loss)
             on_step(step, loss)
         mean = sum(losses) / len(losses) if losses else math.nan
-        seconds = time.perf_counter() - began
-        return TrainResult(mean, tokens, drawn, len(losses), seconds, skipped)
+        seconds, waited = time.perf_counter() - began, self.own.feed.waited_seconds - waited
+        return TrainResult(mean, tokens, trained, len(losses), seconds, waited, skipped)
 
-    def _step(self, indices: list[int]) -> float | None:
+    def _fetch(self, indices: Indices, ahead: Sequence[Indices], should_stop: Callable[[], bool]) -> Batch | None:
+        """Rank 0's share, before any rank is told to take the step: a wait for it can be stopped."""
+        return self.own.fetch(self._share(indices, 0), [self._share(one, 0) for one in ahead], should_stop)
+
+    def _step(self, own: Batch, indices: Indices, ahead: Sequence[Indices]) -> float | None:
         """One step of the whole group on the whole batch: each rank gets its share, in equally many micro-batches."""
         world, of = self._others.world, len(indices)
         most = -(-of // world)
         micro_batches = -(-most // (self.own.local.micro_batch_size or most))
 
         def command(rank: int) -> Step:
-            first, last = share(0, of, rank, world)
-            return Step(samples=ranges_of(indices[first:last]), of=of, micro_batches=micro_batches)
+            coming = tuple(ranges_of(self._share(one, rank)) for one in ahead)
+            samples = ranges_of(self._share(indices, rank))
+            return Step(samples=samples, ahead=coming, of=of, micro_batches=micro_batches)
 
         with self._others.doing(command):
-            return self.own.step(indices[: share(0, of, 0, world)[1]], of, micro_batches)
+            return self.own.step(own, len(self._share(indices, 0)), of, micro_batches)
+
+    def _share(self, indices: Indices, rank: int) -> Indices:
+        first, last = share(0, len(indices), rank, self._others.world)
+        return indices[first:last]
 
     def evaluate(self, should_stop: Callable[[], bool] = lambda: False, progress: Progress | None = None) -> float:
         """Held-out loss in nats per token (bytes), over a fixed set of samples.

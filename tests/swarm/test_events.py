@@ -65,6 +65,7 @@ ROUND = Round(
     tokens=4096,
     inner_steps=10,
     train_seconds=4.0,
+    data_seconds=0.5,
     reduce_seconds=0.5,
     round_seconds=5.0,
     bytes_sent=2_000_000,

@@ -95,7 +95,10 @@ def _obey(command: object, lent: list[SharedMemory], trainer: RankTrainer, vecto
         case messages.Store(vector=vector):
             trainer.store_flat(vectors.all_P[vector])
         case messages.Step():
-            trainer.step(indices_of(command.samples), command.of, command.micro_batches)
+            indices = indices_of(command.samples)
+            batch = trainer.fetch(indices, map(indices_of, command.ahead))
+            assert batch is not None, "nothing stops the wait"
+            trainer.step(batch, len(indices), command.of, command.micro_batches)
         case messages.Evaluate(start=start, stop=stop):
             trainer.evaluate(start, stop)
         case messages.StoreOptimizer(names=names):

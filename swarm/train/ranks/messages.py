@@ -56,6 +56,8 @@ class Step(_Message):
 
     kind: Literal["step"] = "step"
     samples: tuple[Range, ...]
+    ahead: Annotated[tuple[tuple[Range, ...], ...], Field(max_length=16)]
+    """Its shares of the next steps, to be made meanwhile."""
     of: Annotated[int, Field(ge=1)]
     """Samples in the whole batch."""
     micro_batches: Annotated[int, Field(ge=1)]

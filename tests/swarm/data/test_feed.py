@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.data.batch import Batch
-from swarm.data.feed import THREADS, Feed
+from swarm.data.feed import DEPTH, THREADS, Feed, looking_ahead
 
 
 def made(indices: Sequence[int]) -> Batch:
@@ -120,13 +120,24 @@ def test_waiting_is_measured() -> None:
 
 
 def test_closing_waits_for_nobody_and_leaves_no_thread() -> None:
-    gate = Gate()
+    gate, others = Gate(), set(threading.enumerate())
     feed = Feed(gate)
     feed.expect(PAIRS)
     gate.await_begun(1)
     feed.close()
     gate.open.set()
-    for thread in (thread for thread in threading.enumerate() if thread.name.startswith("feed")):
+    for thread in set(threading.enumerate()) - others:
         thread.join(30)
         assert not thread.is_alive()
     assert len(gate.begun) <= THREADS
+
+
+@given(st.integers(0, 60), st.integers(1, 7), st.integers(0, 12))
+def test_looking_ahead_shows_each_batch_once_and_the_next_ones_beside_it(count: int, size: int, most: int) -> None:
+    samples = iter(range(count))
+    expected = [tuple(range(start, min(start + size, count))) for start in range(0, count, size)][:most]
+    shown = list(looking_ahead(samples, size, most))
+    assert [current for current, _ in shown] == expected
+    for number, (_, ahead) in enumerate(shown):
+        assert ahead == expected[number + 1 : number + 1 + DEPTH]
+    assert next(samples, count) == min(count, size * most), "no sample beyond the last batch is drawn"

@@ -4,7 +4,7 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from p2p.protocol import ledger
 from swarm.data.batch import Batch
+from swarm.data.mix import parse_mix
 from swarm.data.reader import Reader
+from swarm.data.source import DataError
 from swarm.model.llama import Llama
 from swarm.model.sizes import SIZES, ModelConfig
 from swarm.train.group import LocalGroup
@@ -164,19 +169,87 @@ def test_the_loss_of_the_result_is_the_mean_of_the_steps(group: LocalGroup) -> N
     assert result.loss == pytest.approx(sum(losses) / 5)
 
 
-def test_a_stop_ends_before_the_next_step_and_draws_no_samples(group: LocalGroup) -> None:
+def test_a_stop_ends_before_the_next_step_whatever_was_made_ahead(group: LocalGroup) -> None:
     made = trainer(group)
-    samples = itertools.count()
     stop = threading.Event()
     result = made.train(
-        samples, 1000, should_stop=stop.is_set, on_step=lambda step, _: stop.set() if step == 2 else None
+        itertools.count(), 1000, should_stop=stop.is_set, on_step=lambda step, _: stop.set() if step == 2 else None
     )
     assert result.steps == 3
     assert result.samples == 12
-    assert next(samples) == 12
-    again = made.train(samples, 10, should_stop=lambda: True)
+    again = made.train(itertools.count(12), 10, should_stop=lambda: True)
     assert again.steps == again.samples == again.tokens == 0
     assert math.isnan(again.loss)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stops=st.lists(st.integers(0, 4), max_size=5))
+def test_the_used_samples_are_those_trained_on_through_any_stops(group: LocalGroup, stops: list[int]) -> None:
+    """As a node does it: the ledger takes what the result says, and the next round goes on with the rest."""
+    made, trained = trainer(group), list[int]()
+    step = made.own.step
+
+    def recorded(batch: Batch, *arguments: int) -> float | None:
+        trained.extend(batch.indices)
+        return step(batch, *arguments)
+
+    made.own.step = recorded  # type: ignore[method-assign]
+    rest: tuple[tuple[int, int], ...] = ((3, 9), (20, 31), (40, 43))
+    used: list[int] = []
+    for steps_before_stop in (*stops, 100):
+        asked = itertools.count()
+        samples = (index for start, stop in rest for index in range(start, stop))
+        result = made.train(samples, 1000, lambda: next(asked) >= 2 * steps_before_stop)  # noqa: B023
+        taken, rest = ledger.take(rest, result.samples)
+        used += [index for start, stop in taken for index in range(start, stop)]
+        assert used == trained
+    assert trained == [*range(3, 9), *range(20, 31), *range(40, 43)]
+
+
+class SlowReader(Reader):
+    """Each batch takes its time."""
+
+    seconds = 0.03
+
+    def batch(self, indices: Sequence[int]) -> Batch:
+        time.sleep(self.seconds)
+        return super().batch(indices)
+
+
+def slow_reader() -> SlowReader:
+    return SlowReader({"text": source_of(_TEXT_N[:7000], _TEXT_N[7000:])}, parse_mix("text"), 16, seed=0)
+
+
+def test_data_is_made_while_steps_are_taken_and_waiting_for_it_is_measured(group: LocalGroup) -> None:
+    made = trainer(group, reader=slow_reader())
+    result = made.train(itertools.count(), 10, on_step=lambda _step, _loss: time.sleep(0.06))
+    assert 0.0 < result.data_seconds < result.seconds
+    assert result.data_seconds < 0.2, "the first batch is waited for, the others hardly: 0.3 s of reading in all"
+    quick = trainer(group).train(itertools.count(), 10)
+    assert quick.loss == result.loss
+
+
+def test_a_stop_is_heard_while_data_is_waited_for(group: LocalGroup) -> None:
+    reader, began = slow_reader(), time.monotonic()
+    made = trainer(group, reader=reader)
+    reader.seconds = 5.0
+    result = made.train(itertools.count(), 10, should_stop=lambda: time.monotonic() > began + 0.3)
+    assert (result.steps, result.samples) == (0, 0)
+    assert time.monotonic() - began < 5
+
+
+def test_data_that_cannot_be_read_ends_training_with_its_reason(group: LocalGroup) -> None:
+    class Broken(Reader):
+        def batch(self, indices: Sequence[int]) -> Batch:
+            if 20 in indices:
+                raise DataError("there is no train-00007.tokens in s3://bucket")
+            return super().batch(indices)
+
+    broken = Broken({"text": source_of(_TEXT_N[:7000], _TEXT_N[7000:])}, parse_mix("text"), 16, seed=0)
+    losses: list[float] = []
+    with pytest.raises(DataError, match="train-00007"):
+        trainer(group, reader=broken).train(itertools.count(), 10, on_step=lambda _, loss: losses.append(loss))
+    assert len(losses) == 5, "what comes before is trained on"
 
 
 def test_a_step_of_the_demo_model_is_short_enough_to_stop_within_a_second(group: LocalGroup) -> None:

@@ -8,6 +8,7 @@ from swarm.train.ranks import messages
 from swarm.train.ranks.messages import decode, encode, indices_of, ranges_of
 
 counts = st.integers(0, (1 << 62) - 1)
+ranges = st.lists(st.tuples(counts, counts), max_size=5).map(tuple)
 names = st.lists(st.text(max_size=20), max_size=4).map(tuple)
 everything = st.one_of(
     st.builds(
@@ -22,7 +23,8 @@ everything = st.one_of(
     st.builds(messages.Store, vector=counts),
     st.builds(
         messages.Step,
-        samples=st.lists(st.tuples(counts, counts), max_size=5).map(tuple),
+        samples=ranges,
+        ahead=st.lists(ranges, max_size=4).map(tuple),
         of=st.integers(1, 1 << 40),
         micro_batches=st.integers(1, 100),
     ),
@@ -51,7 +53,7 @@ def test_every_message_comes_back_as_it_was(message: messages.Message) -> None:
         b'{"kind": "load", "vector": -1}',
         b'{"kind": "load", "vector": "0"}',
         b'{"kind": "load", "vector": 0, "more": 1}',
-        b'{"kind": "step", "samples": [[0, 4]], "of": 4, "micro_batches": 0}',
+        b'{"kind": "step", "samples": [[0, 4]], "ahead": [], "of": 4, "micro_batches": 0}',
         b'\xff{"kind": "done"}',
     ],
 )
