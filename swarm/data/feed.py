@@ -41,8 +41,7 @@ class Feed:
     """For one taker. waited_seconds: how long it has waited for data, in all."""
 
     def __init__(self, make: Make, depth: int = DEPTH, threads: int = THREADS) -> None:
-        """make: Reader.batch; several threads may be in it, each at a batch of its own."""
-        assert depth > 0
+        """make: Reader.batch; several threads may be in it, each at a batch of its own. depth: 0 makes none ahead."""
         self._make, self._depth = make, depth
         self._pool = ThreadPoolExecutor(threads, "feed")
         self._ahead: dict[tuple[int, ...], Future[Batch]] = {}
