@@ -69,6 +69,7 @@ class OuterState:
         self._turn = asyncio.Lock()
         self._digests: StateDigests | None = None
         self._snapshots: tuple[Snapshot, ...] = ()
+        self._snapshots_lock = threading.Lock()
 
     @property
     def count(self) -> int:
@@ -129,12 +130,14 @@ class OuterState:
         round = self.round
         assert round is not None, "chunks of several rounds are no state"
         snapshot = Snapshot(round, self._locks_C, self._chunk)
-        self._snapshots = (*self._snapshots, snapshot)
+        with self._snapshots_lock:
+            self._snapshots = (*self._snapshots, snapshot)
         return snapshot
 
     def release(self, snapshot: Snapshot) -> None:
-        """It is read."""
-        self._snapshots = tuple(other for other in self._snapshots if other is not snapshot)
+        """It is read; from any thread."""
+        with self._snapshots_lock:
+            self._snapshots = tuple(other for other in self._snapshots if other is not snapshot)
         snapshot.close()
 
     # --- a chunk at a time: for donors and newcomers, from any thread -------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,7 +79,9 @@ class Manifest(Model):
         return self.seal == self._digest()
 
     def _digest(self) -> str:
-        return digest(self.model_dump_json(exclude={"seal"}).encode()).hex()
+        """Of the canonical form (sorted keys, no spaces, shortest floats), so that other software gets the same."""
+        fields = self.model_dump(mode="json", exclude={"seal"})
+        return digest(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hex()
 
     @property
     def weight(self) -> tuple[int, int]:
