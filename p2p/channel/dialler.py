@@ -20,6 +20,8 @@ REFUSED_PAUSE_SECONDS = 600.0
 """Whoever refused us is asked again so late, or at the next sign that something may have changed."""
 BRIEF_LINKS_IN_A_ROW = 3
 """So many links may end young before the redial waits."""
+UNREACHED_FAILURES = 3
+"""So many attempts at a peer that was never linked may fail before that is told."""
 NEVER = float("inf")
 
 
@@ -28,7 +30,8 @@ class Setback:
     """What an owner may want to know of an attempt that failed."""
 
     kind: Literal["refused", "unreachable"]
-    """refused: it does not let us in, or is not who it should be. unreachable: the first redial after a loss failed."""
+    """refused: it does not let us in, or is not who it should be. unreachable: the first redial after a loss failed, or
+    so did several attempts at somebody we have never reached."""
     reason: str
 
 
@@ -50,6 +53,8 @@ class Dialler:
         self._dialling = False
         self._again = False
         self._lost = False
+        self._reached = False
+        """Whether there ever was a link."""
         self._up_since = now
         self._brief = 0
         self._told = ""
@@ -73,7 +78,7 @@ class Dialler:
 
     def link_up(self, now: float) -> None:
         """There is a link, whoever dialled."""
-        self.linked, self._dialling, self._lost = True, False, False
+        self.linked, self._reached, self._dialling, self._lost = True, True, False, False
         self.failures = 0
         self._up_since = now
         self._told = ""
@@ -118,7 +123,7 @@ class Dialler:
                 setbacks.append(Setback("refused", error.reason))
             if error.code != "identity":  # it is there; a stranger at its address says nothing of it
                 return setbacks
-        if self._lost:
+        if self._lost or (not self._reached and self.failures == UNREACHED_FAILURES):
             self._lost = False
             setbacks.append(Setback("unreachable", reason_of(error)))
         return setbacks

@@ -69,6 +69,7 @@ class Discovery:
         self._last_request = 0
         self._pending: dict[int, asyncio.Future[Any]] = {}
         self._known: dict[str, tuple[bytes, SignedContact]] = {}
+        self._ignored: dict[str, bytes] = {}
 
     @classmethod
     def start(
@@ -283,15 +284,23 @@ class Discovery:
             return known if known.contact.run == run else None
         try:
             signed = SignedContact.from_bytes(value)
-        except BadMessage:
+        except BadMessage as error:
+            self._ignore(subkey, value, str(error))
             return None
         contact = signed.contact
         if contact.peer != subkey or contact.run != run:
+            self._ignore(subkey, value, "it belongs to another peer or run")
             return None
         if known is not None and known.contact.sequence > contact.sequence:
             return None
         self._known[subkey] = (value, signed)
         return signed
+
+    def _ignore(self, subkey: str, value: bytes, reason: str) -> None:
+        """Say so once: every lookup brings the same entries again."""
+        if self._ignored.get(subkey) != value and len(self._ignored) < MAX_CONTACTS:
+            self._ignored[subkey] = value
+            self._on_event(f"an entry of the DHT under the name {subkey[-12:]!r} is ignored: {reason}")
 
 
 def _reaped(pid: int) -> bool:

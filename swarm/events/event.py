@@ -24,6 +24,11 @@ def short(peer: str) -> str:
     return peer[-6:]
 
 
+def printable(text: str) -> str:
+    """One line without control characters: peers' words must not move a person's cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
 def names(peers: Sequence[str]) -> str:
     """Some peers, in short."""
     return join([short(peer) for peer in peers])

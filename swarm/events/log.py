@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from p2p.errors import SwarmError
 from swarm.events import checkpoints, life, peers, rounds
-from swarm.events.event import Event
+from swarm.events.event import Event, printable
 
 EVENTS: dict[str, type[Event]] = {
     cls.EVENT: cls
@@ -64,7 +64,7 @@ class EventLog:
         line = json.dumps({"time": round(now, 3), "event": event.EVENT} | event.model_dump(), separators=(",", ":"))
         os.write(self._file, line.encode() + b"\n")
         if not self._quiet and (text := event.line()):
-            sys.stderr.write(f"{time.strftime('%H:%M:%S', time.localtime(now))} {text}\n")
+            sys.stderr.write(f"{time.strftime('%H:%M:%S', time.localtime(now))} {printable(text)}\n")
 
     def close(self) -> None:
         if self._file >= 0:

@@ -23,7 +23,8 @@ class PeerDown(Event):
 
 
 class Unreachable(Event):
-    """The redial after a lost link failed: the peer is doubted. Whether it is dead, others are asked."""
+    """The redial after a lost link failed, or several dials of a peer that was never reached. Whether one that was
+    linked is dead, others are asked."""
 
     EVENT = "unreachable"
     peer: str

@@ -24,6 +24,7 @@ from swarm.events import (
     Train,
     Unreachable,
     Waiting,
+    printable,
     short,
 )
 
@@ -159,7 +160,7 @@ class Board:
         self.ended = time.monotonic()
 
     def tell(self, text: str, node: str = "") -> None:
-        self.news.append(News(self.seconds(), node, text))
+        self.news.append(News(self.seconds(), node, printable(text)))
         self.told += 1
 
     def read(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from p2p.errors import SwarmError
-from swarm.events import Event, Round, parse
+from swarm.events import Event, Round, parse, printable
 from swarm.state_dir import EVENTS, find
 from swarm.why.chapter import Log
 from swarm.why.tell import tell
@@ -31,7 +31,7 @@ def why(paths: Sequence[Path], round: int | None) -> None:
     if not lines:
         known = f"the newest they know is {newest}" if newest >= 0 else "they know of no commit yet"
         raise NothingToTell(f"no log tells of round {chosen}: {known}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("".join(printable(line) + "\n" for line in lines))
 
 
 def newest_round(path: Path) -> int:

@@ -214,3 +214,13 @@ def test_lines_for_people() -> None:
     assert adopted.line() == "round 3, attempt 1: adopts what b and c voted for"
     assert names(()) == "nobody"
     assert names(("peer-a", "peer-b", "peer-c")) == "peer-a, peer-b and peer-c"
+
+
+def test_words_of_peers_do_not_reach_the_terminal_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+    log.write(PeerDown(peer=PEER, reason="bye\x1b[2J\nfake line"))
+    assert capsys.readouterr().err.splitlines()[0].endswith("is down: bye?[2J?fake line")
+    ((_, event),) = EventReader(tmp_path / "events.jsonl").new()
+    assert event == PeerDown(peer=PEER, reason="bye\x1b[2J\nfake line"), "the file has them as they were"

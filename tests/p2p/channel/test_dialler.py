@@ -59,10 +59,11 @@ class World:
 
 
 def pauses(world: World, count: int) -> list[float]:
-    found = []
+    found, told = [], list[Setback]()
     for _ in range(count):
         found.append(world.wait())
-        assert world.dialler.failed(REFUSED, world.now) == []
+        told += world.dialler.failed(REFUSED, world.now)
+    assert len(told) <= 1, "the same is no news"
     return found
 
 
@@ -89,6 +90,16 @@ def test_a_lost_peer_that_cannot_be_reached_is_told_once_and_at_once() -> None:
         assert world.dialler.due(False) == world.now
         assert world.fails(error) == [Setback("unreachable", reason)]
         assert world.fails() == []
+
+
+def test_a_peer_that_never_was_reached_is_told_once_after_some_attempts() -> None:
+    world = World()
+    told = [setback for _ in range(10) for setback in world.fails()]
+    assert told == [Setback("unreachable", "Connection refused")]
+    assert world.dialler.failures == 10
+    world.succeeds()
+    world.loses()
+    assert world.fails() == [Setback("unreachable", "Connection refused")], "a lost one is told at once"
 
 
 def test_a_link_that_the_peer_made_meanwhile_is_no_news() -> None:

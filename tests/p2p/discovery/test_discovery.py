@@ -117,6 +117,18 @@ async def test_members_find_each_other_and_outlive_their_bootstrap_peer(start: C
         await until_found(nodes[0], peers | {newcomer.identity.peer_id})
 
 
+def test_entries_that_are_no_contact_of_their_name_are_told_once(start: Callable[..., Node]) -> None:
+    node, other = start(), Identity.generate()
+    genuine = node.contact().to_bytes()
+    for _ in range(3):
+        assert node.discovery._check("somebody", b"junk", RUN) is None
+        assert node.discovery._check(other.peer_id, genuine, RUN) is None
+    told = [event for event in node.events if "is ignored" in event]
+    assert len(told) == 2
+    assert told[0].startswith("an entry of the DHT under the name 'somebody' is ignored: ")
+    assert told[1].endswith(f"{other.peer_id[-12:]!r} is ignored: it belongs to another peer or run")
+
+
 def test_works_under_uvloop_started_within_its_loop(tmp_path: Path) -> None:
     async def main() -> None:
         node = Node(tmp_path, [])
