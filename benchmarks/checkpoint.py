@@ -174,6 +174,8 @@ def lines(bench: Bench, found: dict[str, list[float]], alone: list[float], besid
     yield ""
     begin, copies = stall(found)
     write = statistics.median(found["save to disk, synced"])
+    lost = write * (1 - 1 / slower)
+    yield f"Training beside it loses {1e3 * lost:.0f} ms while a save is written, which takes {1e3 * write:.0f} ms."
     yield f"A save takes {1e3 * begin:.3f} ms to begin, and is written at {8e-6 * count / write:.0f} MB/s."
     yield f"Should a commit come before any of it is read, that commit takes {copies:.2f} blocking copies longer."
 
