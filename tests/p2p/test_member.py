@@ -46,6 +46,22 @@ async def test_a_run_whose_last_member_stopped_is_founded_anew_over_its_old_reco
         assert [outcome.record.round for outcome in after.committed[:2]] == [0, 1]
 
 
+async def test_nodes_that_all_found_the_run_at_once_end_in_one_lineage() -> None:
+    """Each alone at first: what some have committed by themselves is dropped for the heaviest lineage."""
+    async with member_swarm(1) as swarm:
+        for _ in range(3):
+            await swarm.add(may_found=True)
+        peers = {player.member.me for player in swarm.players}
+        for player in swarm.players:
+            await swarm.until(player, 2)
+            while set(player.member.head.view) != peers or not player.committed[-1].record.steps:
+                await swarm.until(player, len(player.committed) + 1)
+        for player in swarm.players:
+            await swarm.until(player, len(player.committed) + 2)
+        common = min(player.member.head.height for player in swarm.players)
+        assert len({player.chain.hash_at(common) for player in swarm.players}) == 1
+
+
 async def test_when_all_have_stopped_the_run_goes_on_from_the_newest_checkpoint() -> None:
     async with member_swarm(3) as swarm:
         old = swarm.players[0]
