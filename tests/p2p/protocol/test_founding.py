@@ -1,8 +1,7 @@
-"""Nodes that all may found the run and start at the same moment end in one lineage, however slowly they find each other."""
+"""Nodes that all may found the run and start at once end in one lineage, however slowly they find each other."""
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 import pytest
