@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
 from operator import attrgetter
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args, get_origin
 
 import msgpack
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -84,28 +84,48 @@ def _plain(value: Any) -> Any:
 
 
 def _named(cls: type[Model], values: Any) -> dict[str, Any]:
-    names = list(cls.model_fields)
-    if not isinstance(values, tuple) or len(values) != len(names):
-        raise BadMessage(f"{cls.__name__}: expected {len(names)} fields")
-    return {name: _nested(cls.model_fields[name].annotation, value) for name, value in zip(names, values, strict=True)}
+    turns = _turns(cls)
+    if not isinstance(values, tuple) or len(values) != len(turns):
+        raise BadMessage(f"{cls.__name__}: expected {len(turns)} fields")
+    pairs = zip(turns, values, strict=True)
+    return {name: value if turn is None else turn(value) for (name, turn), value in pairs}
 
 
-def _nested(annotation: Any, value: Any) -> Any:
-    """Turn the arrays that stand for nested models back into named fields, guided by the annotation."""
+Turn = Callable[[Any], Any]
+"""Turns the arrays that stand for nested models back into named fields."""
+
+
+@cache
+def _turns(cls: type[Model]) -> tuple[tuple[str, Turn | None], ...]:
+    """The fields in declaration order. None: there is no model in it, however long its value may be."""
+    return tuple((name, _turn(info.annotation)) for name, info in cls.model_fields.items())
+
+
+def _turn(annotation: Any) -> Turn | None:
     if isinstance(annotation, type) and issubclass(annotation, Model):
-        return _named(annotation, value)
-    arguments = getattr(annotation, "__args__", None)
-    if not arguments or value is None:
-        return value
-    if getattr(annotation, "__origin__", None) is tuple:
-        if not isinstance(value, tuple):
-            return value
-        if len(arguments) == 2 and arguments[1] is Ellipsis:
-            return tuple(_nested(arguments[0], item) for item in value)
-        return (
-            tuple(_nested(kind, item) for kind, item in zip(arguments, value, strict=False)) + value[len(arguments) :]
-        )
-    return _nested(arguments[0], value)  # Optional[X] and Annotated[X, ...]
+        return partial(_named, annotation)
+    arguments = get_args(annotation)
+    turns = [_turn(argument) for argument in arguments]
+    first = next(filter(None, turns), None)
+    if first is None:
+        return None
+    if get_origin(annotation) is not tuple:
+        return partial(_optional, first)  # Optional[X] and Annotated[X, ...]
+    return partial(_each, first) if arguments[-1] is Ellipsis else partial(_both, turns)
+
+
+def _optional(turn: Turn, value: Any) -> Any:
+    return None if value is None else turn(value)
+
+
+def _each(turn: Turn, values: Any) -> Any:
+    return tuple(turn(value) for value in values) if isinstance(values, tuple) else values
+
+
+def _both(turns: Sequence[Turn | None], values: Any) -> Any:
+    if not isinstance(values, tuple) or len(values) != len(turns):
+        return values
+    return tuple(value if turn is None else turn(value) for turn, value in zip(turns, values, strict=True))
 
 
 def unpack(data: bytes | memoryview, limit: int = MAX_MESSAGE_BYTES) -> Any:
