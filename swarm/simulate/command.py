@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm.config import Config
+from swarm.simulate.audited import audited
 from swarm.simulate.display import display_for
 from swarm.simulate.faults import FaultScript, load_faults
 from swarm.simulate.fleet import SWARM
@@ -60,6 +61,7 @@ def simulate(
         simulation = Simulation(scenario, workspace, display_for(sys.stdout), command)
         simulation.run()
         report = _report(simulation)
+        audited(report, workspace.path)
         if baseline:
             report["baseline"] = _baseline(scenario, report["totals"]["tokens"])
         failed = bool(report["problems"])

@@ -31,6 +31,8 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         f"stalls              {_shown(numbers['longest_stall_seconds'])} s without a new round at most, "
         f"{numbers['stalls_over_10_s']} times more than 10 s"
     )
+    if "audit_summary" in report:
+        lines.append(f"audit               {report['audit_summary']}")
     if not report["problems"]:
         lines.append("digests             theta and momentum identical on all members after every round")
     return lines + [f"PROBLEM             {problem}" for problem in report["problems"]]
