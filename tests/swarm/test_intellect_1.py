@@ -17,7 +17,7 @@ from swarm.data.open import open_reader
 from swarm.data.tokenizer import load_tokenizer
 from swarm.model.llama import Llama
 from swarm.model.sizes import model_config
-from swarm.train.build import step_config
+from swarm.train.build import local_config, step_config
 from tests.swarm.data.prepared import prepared, trained_tokenizer
 
 FILE = Path(__file__).resolve().parents[2] / "configs" / "intellect-1.toml"
@@ -46,7 +46,14 @@ def test_steps_and_codec_are_those_of_the_report(config: Config) -> None:
     assert (run.inner_steps, run.codec, run.outer_lr, run.outer_momentum) == (100, "int8", 0.7, 0.9)
     inner = step_config(run)
     assert (inner.learning_rate, inner.betas, inner.weight_decay) == (7.5e-5, (0.9, 0.95), 0.1)
-    assert (inner.warmup_steps, inner.grad_clip) == (1000, 1.0)
+    assert (inner.warmup_steps, inner.grad_clip, inner.precision) == (1000, 1.0, "bf16")
+
+
+def test_eight_gpus_are_one_member_and_share_each_batch_evenly(config: Config) -> None:
+    local = local_config(config.node)
+    assert (config.node.device, config.node.local_world_size) == ("cuda", 8)
+    assert config.run.batch_size % (config.node.local_world_size * local.micro_batch_size) == 0
+    assert (local.activation_checkpointing, local.compile) == (1, True)
 
 
 def test_the_mix_is_that_of_the_report_before_and_after_annealing_begins(config: Config) -> None:
