@@ -73,7 +73,7 @@ class Split(_Table):
 
 class TokenizerInfo(_Table):
     name: Annotated[str, Field(max_length=256)]
-    """`bytes`, or where it was taken from."""
+    """`bytes`, or where it was taken from; the one remark here that is not in the digest."""
     digest: Annotated[str, Field(max_length=64)]
     """BLAKE3 of tokenizer.json, in hex; `bytes` for the built-in one."""
     vocabulary: Annotated[int, Field(ge=1, le=1 << 32)]
@@ -92,8 +92,9 @@ class Manifest(_Table):
 
     @property
     def digest(self) -> str:
-        """BLAKE3, in hex, of the canonical JSON (sorted keys, no spaces)."""
-        return digest(json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()).hex()
+        """BLAKE3, in hex, of the canonical JSON (sorted keys, no spaces), the tokenizer's name left out."""
+        said = self.model_dump(exclude={"tokenizer": {"name"}})
+        return digest(json.dumps(said, sort_keys=True, separators=(",", ":")).encode()).hex()
 
     def to_json(self) -> str:
         return json.dumps(self.model_dump(), indent=1) + "\n"

@@ -90,6 +90,16 @@ class TestOutcome:
         first_N = tokens_N[1 : ends[0]]
         assert tokenizer.decode(first_N) == TEXTS[0]
 
+    def test_it_does_not_matter_where_the_tokenizer_lay(self, tmp_path: Path) -> None:
+        first = trained_tokenizer(tmp_path / "tokenizer.json")
+        second = tmp_path / "copy.json"
+        second.write_bytes(first.read_bytes())
+        digests = {
+            prepared(tmp_path / name, tokenizer=load_tokenizer(str(file))).digest
+            for name, file in (("one", first), ("two", second))
+        }
+        assert len(digests) == 1
+
     def test_documents_without_text_are_counted_and_leave_nothing(self, tmp_path: Path) -> None:
         source = write_jsonl(tmp_path / "a.jsonl", ["", "x", ""])
         manifest, counts = prepare(tmp_path / "data", Inputs((str(source),)), ByteTokenizer(), held_out=0.0)
