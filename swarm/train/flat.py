@@ -29,7 +29,10 @@ def layout_of(model: nn.Module) -> FlatLayout:
 def store_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, out_P: NDArray[np.float32]) -> None:
     """Copy this rank's rows of every parameter into the flat vector."""
     for flat_P, local_P in _rows(model, layout, group, out_P):
-        torch.from_numpy(flat_P).copy_(local_P)
+        if local_P.device.type == "cpu":
+            np.copyto(flat_P, local_P.numpy())  # torch would wake its threads for it
+        else:
+            torch.from_numpy(flat_P).copy_(local_P)
 
 
 def load_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, theta_P: NDArray[np.float32]) -> None:
@@ -43,7 +46,8 @@ def load_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, theta_P: 
 
 def local_shard(tensor: Tensor) -> Tensor:
     """The part of a parameter or gradient that lies on this rank, without autograd."""
-    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
+    with torch.no_grad():  # a third of the time
+        return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
 
 
 def _rows(
