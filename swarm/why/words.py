@@ -46,13 +46,13 @@ def span(values: Collection[float], digits: int = 1) -> str:
     return f"{low} s" if low == high else f"{low} to {high} s"
 
 
-def each(seconds: Mapping[str, float], what: str = "nodes") -> str:
+def each(seconds: Mapping[str, float]) -> str:
     """a after 3.1 s, b and c after 3.2 s; in short if they are many."""
     order = sorted(seconds, key=lambda name: round(seconds[name], 1))
     if len(seconds) > MANY:
         marks = {"first": order[0], "half way": order[len(order) // 2], "last": order[-1]}
         told = (f"{name} {place} after {seconds[name]:.1f} s" for place, name in marks.items())
-        return f"{len(order)} {what}, {', '.join(told)}"
+        return f"{len(order)} nodes, {', '.join(told)}"
     together: dict[str, list[str]] = {}
     for name in order:
         together.setdefault(f"{seconds[name]:.1f} s", []).append(name)

@@ -26,4 +26,4 @@ def test_seconds() -> None:
     assert span([1.0, 2.5, 2.0]) == "1.0 to 2.5 s"
     assert each({"b": 3.2, "a": 3.11, "c": 3.14}) == "a and c after 3.1 s, b after 3.2 s"
     many = {f"n{place}": float(place) for place in range(9)}
-    assert each(many, "peers") == "9 peers, n0 first after 0.0 s, n4 half way after 4.0 s, n8 last after 8.0 s"
+    assert each(many) == "9 nodes, n0 first after 0.0 s, n4 half way after 4.0 s, n8 last after 8.0 s"
