@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from swarm.events import Attempt, Checkpoint, Evaluated, PeerDown, PeerUp, Round, Uploaded
+from swarm.events import Attempt, Checkpoint, Evaluated, PeerDown, PeerUp, Round, Started, Uploaded
 from swarm.why.chapter import Chapter, Entry
 from swarm.why.words import Names, each
 
@@ -33,7 +33,9 @@ def facts(told: Iterable[Chapter], round: int, names: Names) -> list[Fact]:
     found: dict[str, Fact] = {}
     for chapter in told:
         for entry in _worth_telling(chapter.entries):
-            text = here.sub("", names.within(entry.event.line()))
+            text = (
+                "starts again" if isinstance(entry.event, Started) else here.sub("", names.within(entry.event.line()))
+            )
             fact = found.setdefault(_NUMBERS.sub("#", text), Fact(text, entry.attempt, entry.since))
             fact.attempt, fact.since = min((fact.attempt, fact.since), (entry.attempt, entry.since))
             fact.told.setdefault(chapter.node, entry.seconds)

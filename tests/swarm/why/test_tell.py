@@ -295,12 +295,14 @@ def test_who_leaves_is_said_to_and_a_link_that_comes_back_too() -> None:
         (1.3, PeerUp(peer=C)),
         (2.0, Excluded(round=7, peer=A, reason="gives no promise")),
         (2.5, Left(round=6)),
+        (9.0, Started(peer=B, port=7400, bootstrap=("/ip4/192.0.2.7/tcp/7401/p2p/12D3KooWx",))),
     )
     assert tell([bert], 7)[1:] == [
         "bert after 1.0 s: peer Peer00 is down: timed out.",
         "bert after 1.2 s: peer Peer00 is up.",
         "bert after 2.0 s: round 7 leaves out Peer00: gives no promise.",
         "bert after 2.5 s: left after round 6.",
+        "bert after 9.0 s: starts again.",
         "No log here knows of its commit.",
     ]
 
