@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from swarm.checkpoint.inner import InnerState
+from tests.swarm.data.prepared import prepared
 from tests.swarm.train.groups import RUN, losses_of, training
 
 pytestmark = pytest.mark.timeout(300)
@@ -92,6 +93,16 @@ def test_the_ranks_hold_no_copy_of_the_flat_vectors() -> None:
         assert {line.split(":")[-1].split()[0] for line in mapped} == {"swarm-theta", "swarm-local", "swarm-pulse"}
         with pytest.raises(AssertionError, match="not one of the node's flat vectors"):
             trainer.store_flat(np.empty_like(trainer.vectors.local_P))
+
+
+def test_each_rank_reads_its_own_share_of_prepared_data(tmp_path: Path) -> None:
+    """Packed documents of a mix, in micro-batches: some samples have a mask and others none."""
+    prepared(tmp_path / "mine")
+    run, losses = RUN.model_copy(update={"data": "mine:3, embedded:1"}), []
+    for world in (1, 2):
+        with training(world, run, data_dir=str(tmp_path), micro_batch_size=2) as (trainer, _):
+            losses.append(losses_of(trainer, 6))
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0, atol=1e-5)
 
 
 def children() -> list[str]:
