@@ -11,7 +11,7 @@ import logging
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 from ops.codec import Encoded
 from p2p.channel.hello import Hello
@@ -21,6 +21,7 @@ from p2p.listener import Listener
 from p2p.outcome import Committed, Missed, Outcome
 from p2p.protocol import ledger
 from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
+from p2p.protocol.chain_sync import knows
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.holdings import Source as StateSource
@@ -43,25 +44,16 @@ from p2p.protocol.plan import Head, Rules
 from p2p.protocol.round import RoundCore
 from p2p.reduce.reducer import Reducer, Source
 from p2p.transfer.fetch import FetchResult
-from p2p.transfer.state import StateStore
-from p2p.transfer.transfer import Transfer, TransferMessage, TransferPayload
+from p2p.transfer.state import OuterState, whole_at
+from p2p.transfer.transfer import LOOK_SECONDS, Transfer, TransferMessage, TransferPayload
 
 log = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.25
 VERIFIED = 4096
 """Signatures whose check is remembered: a coordinator looks at every vote again whenever one more comes in."""
-LOOK_SECONDS = 1.0
-"""How often a node without state looks whether somebody has it."""
 FINISH_SECONDS = 6.0
 """How long a leaving member stays for a round that the others are in the middle of."""
-
-
-class OuterState(StateStore, Protocol):
-    """The state store, as far as commits move it."""
-
-    async def apply(self, mean: Encoded | None, round: int) -> None:
-        """Take the outer step of `round`; None: a round without weight."""
 
 
 class Member:
@@ -162,11 +154,12 @@ class Member:
             await self._applying
         self.behind.clear()
         while True:
-            if self._donors():
-                return await self._fetch()
+            if self._donors() and (result := await self._fetch()) is not None:
+                return result
             if self._may_begin(may_found):
                 self._forget_former_life()
                 state = await self._store.digests()
+                self._transfer.store_is_whole()
                 self._run(self._core.on_synced(self.head, state.root, self._loop.time()))
                 return None
             self._changed.clear()
@@ -375,23 +368,30 @@ class Member:
         return any(self._core.is_ahead(status) for status in self._statuses().values())
 
     def _may_begin(self, may_found: bool) -> bool:
-        """Whether what we hold is the newest state there is, as far as we can see."""
-        if self._store.version(0) == EMPTY or self._anybody_ahead():
-            return False
-        return self.head.record is not None or may_found or self._founders()
+        """Whether what we hold is a state to go on from, and the newest, as far as we can see."""
+        founded = any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())
+        return self._holds_newest() and (self.head.record is not None or may_found or founded)
 
-    def _founders(self) -> bool:
-        return any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())
+    def _holds_newest(self) -> bool:
+        """Whether nobody is ahead, and we hold our head's state and record: a fetch may have begun to replace them."""
+        head = self.head
+        whole = whole_at(self._store, head.height) and knows(self._chain, head.height, head.hash)
+        return whole and not self._anybody_ahead()
 
-    async def _fetch(self) -> FetchResult:
-        """Fetch until we hold the newest state, then tell the others."""
+    def _in_need(self) -> bool:
+        """Whether to go on fetching. If all waited for donors that are gone, nobody would have a state to give."""
+        return bool(self._donors()) or not self._holds_newest()
+
+    async def _fetch(self) -> FetchResult | None:
+        """Fetch until we hold the newest state, then tell the others; None if nobody has one any more but we."""
         self._fetching = True
         try:
-            result = await self._transfer.fetch(self._sources)
+            result = await self._transfer.fetch_while(self._in_need, self._sources)
         finally:
             self._fetching = False
-        record = self._chain.record(result.round).record if result.round >= 0 else None
-        self._run(self._core.on_synced(Head(self.rules.fingerprint, record), result.root, self._loop.time()))
+        if result is not None:
+            head = Head(self.rules.fingerprint, self._chain.record(result.round).record if result.round >= 0 else None)
+            self._run(self._core.on_synced(head, result.root, self._loop.time()))
         return result
 
     def _sources(self) -> list[StateSource]:

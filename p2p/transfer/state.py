@@ -92,3 +92,15 @@ class StateStore(Protocol):
 
     async def digests(self) -> StateDigests:
         """Of the whole state, every chunk of which must be of one round. Hashed at most once a round, in threads."""
+
+
+class OuterState(StateStore, Protocol):
+    """The state store, as far as commits move it."""
+
+    async def apply(self, mean: Encoded | None, round: int) -> None:
+        """Take the outer step of `round`; None: a round without weight."""
+
+
+def whole_at(store: StateStore, round: int) -> bool:
+    """Whether every chunk is there, and of that round."""
+    return all(store.version(index) == round for index in range(-(-store.count // store.chunk_values)))

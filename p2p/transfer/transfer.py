@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -25,6 +26,9 @@ from p2p.transfer.donor import Carrier, Donor
 from p2p.transfer.fetch import Fetch, FetchResult, Sources
 from p2p.transfer.keeper import StateKeeper
 from p2p.transfer.state import StateStore
+
+LOOK_SECONDS = 1.0
+"""How often a node without state looks whether somebody has it."""
 
 TransferMessage = GetRecords | GetManifest | GetChunk | GetMean | Records | Manifest | Chunk | MeanSlice | NotAvailable
 """The messages that belong here: `isinstance(message, TransferMessage)`."""
@@ -118,6 +122,22 @@ class Transfer:
             self._fetch = None
         self._donor.closed_because = ""
         return result
+
+    async def fetch_while(self, worthwhile: Callable[[], bool], sources: Sources) -> FetchResult | None:
+        """`fetch`, but given up (None) when `worthwhile`, which is asked every LOOK_SECONDS, says so."""
+        fetching = asyncio.ensure_future(self.fetch(sources))
+        try:
+            while not (await asyncio.wait({fetching}, timeout=LOOK_SECONDS))[0]:
+                if not worthwhile():
+                    return None
+            return fetching.result()
+        finally:
+            fetching.cancel()
+            await asyncio.wait({fetching})
+
+    def store_is_whole(self) -> None:
+        """A fetch that was given up has left a whole state: give it to others again."""
+        self._donor.closed_because = ""
 
     async def close(self) -> None:
         """Stop answering."""

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
+import tests.p2p.member_swarm
 from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.identity import Identity
+from p2p.outcome import Missed
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import Commit, Message, Status
+from tests.p2p.channel.nodes import Node
 from tests.p2p.member_swarm import DEADLINE_SECONDS, FINGERPRINT, member_swarm
 
 
@@ -152,3 +157,28 @@ async def test_somebody_may_look_on_without_taking_part() -> None:
         await mesh.close()
         await swarm.until(player, len(player.committed) + 2)
         assert mesh.peer_id not in player.committed[-1].record.members
+
+
+async def test_members_do_not_wait_for_a_newer_state_whose_only_holder_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether he lied or died: everybody has left his seat to fetch what nobody has any more."""
+    monkeypatch.setattr(tests.p2p.member_swarm, "TRAIN_SECONDS", 1.0)  # who is a round ahead is no reason to leave
+    async with member_swarm(3) as swarm:
+        await swarm.until(swarm.players[0], 1)
+        claimant = Node(run=RunIdentity(FINGERPRINT))
+        for player in swarm.players:
+            claimant.mesh.dial(player.contact)
+        await claimant.until(lambda: len(claimant.mesh.peers()) == 3)
+        status = swarm.players[0].member._core.board.statuses[swarm.players[0].member.me]
+        ahead = status.model_copy(update={"height": 1000, "tokens_total": 1 << 40, "head": b"h" * 32, "sequence": 1})
+        for player in swarm.players:
+            claimant.mesh.send(player.member.me, ahead.model_copy(update={"state_root": b"s" * 32}))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            # nothing tells of all players at once
+            while not all(any(isinstance(o, Missed) for o in p.outcomes) for p in swarm.players):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await claimant.mesh.close()
+        for player in swarm.players:
+            await swarm.until(player, len(player.committed) + 2)
+        newcomer = await swarm.add()
+        await swarm.until(newcomer, 1)  # they give their state again
+        swarm.check()
