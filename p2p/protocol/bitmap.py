@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 
 def pack(numbers: Iterable[int], size: int) -> bytes:
@@ -14,6 +15,7 @@ def pack(numbers: Iterable[int], size: int) -> bytes:
     return mask.to_bytes(-(-size // 8), "little")
 
 
+@lru_cache(1024)
 def unpack(data: bytes) -> tuple[int, ...]:
     """The numbers, ascending."""
     mask = int.from_bytes(data, "little")

@@ -45,12 +45,13 @@ class Routes:
         """Piece -> its place among the pieces of its owner."""
         self.owned: dict[int, list[int]] = {}
         """Rank -> the pieces it owns, in the order of the vector."""
-        first = 0
+        first, weights = 0, dict[bytes, tuple[float, ...]]()
         for segment, route in zip(draft.segments, plan.routes, strict=True):
             stop = -(-segment.stop // draft.piece)
             ranks = bitmap.unpack(segment.contributors)
-            weights = tuple(float(draft.seats[rank].tokens) for rank in ranks)
-            self._append(Stretch(first, stop, route.owner, ranks, weights, route.done))
+            if segment.contributors not in weights:
+                weights[segment.contributors] = tuple(float(draft.seats[rank].tokens) for rank in ranks)
+            self._append(Stretch(first, stop, route.owner, ranks, weights[segment.contributors], route.done))
             first = stop
 
     def _append(self, stretch: Stretch) -> None:
