@@ -2,13 +2,14 @@
 # the system packages that a root user on Debian is missing.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test test-core test-rest lint format bench clean
+.PHONY: help setup simulate test test-core test-rest test-sim lint format bench clean
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 CORE := tests/ops tests/p2p/protocol
 REPORT ?= report
 ARGS ?=
+SEEDS ?= 0:1000
 BENCH ?= $(wildcard benchmarks/[a-z]*.py)
 
 help: ## this list
@@ -32,6 +33,10 @@ test-core: .venv/.installed
 
 test-rest: .venv/.installed
 	$(PYTEST) tests $(CORE:%=--ignore=%)
+
+# Each seed is a swarm of 64 nodes in virtual time; the same options and one seed show what broke.
+test-sim: .venv/.installed ## a thousand fault schedules for 64 virtual nodes (others: SEEDS=1000:2000)
+	$(BIN)/swarm simulate --virtual --nodes 64 --rounds 3 --faults chaos --seeds $(SEEDS) $(ARGS)
 
 lint: .venv/.installed ## ruff and mypy --strict
 	$(BIN)/ruff check .

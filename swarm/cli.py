@@ -65,6 +65,10 @@ MinPeers = Annotated[int | None, typer.Option(help="Members that a round needs; 
 TokenizerFile = Annotated[
     Path | None, typer.Option("--tokenizer", help="A Hugging Face tokenizer.json, or its folder [default: bytes].")
 ]
+Virtual = Annotated[bool, typer.Option("--virtual", help="Simulate in virtual time, without processes.")]
+Links = Annotated[str | None, typer.Option(help="With --virtual: lan, wan or mixed [default: by the seed].")]
+Seeds = Annotated[str | None, typer.Option(help="With --virtual: many seeds, A:B for those from A to B - 1.")]
+Jobs = Annotated[int | None, typer.Option(help="With --seeds: processes [default: one for each core].")]
 Founders = Annotated[int | None, typer.Option(help="Members that must come together to found the run.")]
 
 
@@ -156,7 +160,11 @@ def simulate(
     join_at: Annotated[int | None, typer.Option(help="One more node starts after this round (0: none).")] = None,
     leave_at: Annotated[int | None, typer.Option(help="The last node leaves after this round (0: none).")] = None,
     kill_at: Annotated[int | None, typer.Option(help="The second node is killed after this round.")] = None,
-    faults: Annotated[Path | None, typer.Option(help="Fault script: a TOML file, see docs/operating.md.")] = None,
+    faults: Annotated[Path | None, typer.Option(help="A fault script (TOML); or, with --virtual, a mix.")] = None,
+    virtual: Virtual = False,
+    links: Links = None,
+    seeds: Seeds = None,
+    jobs: Jobs = None,
     seed: Seed = None,
     model: Model = None,
     batch_size: BatchSize = None,
@@ -174,7 +182,14 @@ def simulate(
 
     Without --join-at, --leave-at, --kill-at and --faults a node joins after a third of the rounds and one leaves after
     two thirds. Ends with status 1 if members ever disagree, a round is lost, or a node dies that should not.
+
+    With --virtual no node is started and nothing is trained: the same protocol runs in virtual time, with many nodes
+    and seeded faults (--faults none, churn, partitions or chaos), and every rule is checked at every step.
     """
+    if virtual:
+        from swarm.simulate.virtual.command import simulate as simulate_virtually
+
+        raise typer.Exit(simulate_virtually(nodes, rounds, str(faults or "none"), links, seed, seeds, jobs))
     options = {"run": _run_options(model, inner_steps, batch_size, codec, seed), "node": {"device": device}}
     settings = _load(config, options)
 
