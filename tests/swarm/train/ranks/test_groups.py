@@ -90,7 +90,8 @@ def test_the_ranks_hold_no_copy_of_the_flat_vectors() -> None:
         trainer.store_flat(trainer.vectors.local_P)
         rank = others.pids[0]
         mapped = [line for line in Path(f"/proc/{rank}/maps").read_text().splitlines() if "memfd:swarm-" in line]
-        assert {line.split(":")[-1].split()[0] for line in mapped} == {"swarm-theta", "swarm-local", "swarm-pulse"}
+        shared = {"swarm-theta", "swarm-local", "swarm-kept", "swarm-pulse"}
+        assert {line.split(":")[-1].split()[0] for line in mapped} == shared
         with pytest.raises(AssertionError, match="not one of the node's flat vectors"):
             trainer.store_flat(np.empty_like(trainer.vectors.local_P))
 
