@@ -200,7 +200,8 @@ class Hivemind:
         multiprocessing.set_start_method("fork", force=True)  # hivemind's processes take over what cannot be pickled
         import torch
 
-        from p2p.discovery.hivemind_import import get_dht_time, whole_hivemind
+        from p2p.discovery.dht_clock import dht_time
+        from p2p.discovery.hivemind_import import whole_hivemind
 
         hivemind = whole_hivemind()
         warnings.simplefilter("ignore", UserWarning)  # torch's, about hivemind's buffers
@@ -226,7 +227,7 @@ class Hivemind:
             allow_state_sharing=False,
         )
         self._stage = hivemind.averaging.control.AveragingStage
-        self._get_time = get_dht_time
+        self._get_time = dht_time
         self._rank = rank
         self._control: Any = None
 

@@ -11,7 +11,8 @@ from functools import lru_cache
 import msgpack
 
 from p2p.contact import MAX_CONTACT_BYTES, SignedContact
-from p2p.discovery.hivemind_import import DHTID, DHTRecord, RecordValidatorBase, get_dht_time
+from p2p.discovery.dht_clock import dht_time
+from p2p.discovery.hivemind_import import DHTID, DHTRecord, RecordValidatorBase
 from p2p.protocol.model import BadMessage, unpack
 
 TTL_SECONDS = 60.0
@@ -28,7 +29,7 @@ def key_of(run: str) -> str:
 
 def next_sequence(previous: int = 0) -> int:
     """The sequence number for a contact that is signed now: DHT time in milliseconds, but above `previous`."""
-    return max(previous + 1, int(get_dht_time() * 1000))
+    return max(previous + 1, int(dht_time() * 1000))
 
 
 def expiration_of(sequence: int) -> float:
@@ -47,7 +48,7 @@ class ContactValidator(RecordValidatorBase):  # type: ignore[misc]  # hivemind h
         return (
             (record.key, record.subkey) == (key, subkey)
             and abs(record.expiration_time - expiration) < 1e-3
-            and expiration < get_dht_time() + TTL_SECONDS + _MAX_AHEAD_SECONDS
+            and expiration < dht_time() + TTL_SECONDS + _MAX_AHEAD_SECONDS
         )
 
 

@@ -7,7 +7,9 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
+from p2p.discovery import dht_clock
 from p2p.discovery.contact_entry import MAX_CONTACTS, ContactValidator
+from p2p.discovery.dht_clock import dht_time
 from p2p.discovery.hivemind_import import (
     DHTID,
     P2P,
@@ -17,12 +19,15 @@ from p2p.discovery.hivemind_import import (
     Multiaddr,
     P2pdClient,
     PeerID,
+    PingRequest,
     ValidationError,
 )
 from p2p.discovery.multiaddress import BootstrapAddress
 from p2p.discovery.p2pd import CONTROL_MULTIADDRESS
 
 DIAL_SECONDS = 6.0
+CLOCK_SECONDS = 3.0
+"""A clock that is wrong by less is not worth a line."""
 _LINGER_SECONDS = 1.0
 _RPC_SECONDS = 3.0
 _LOOKUP_NODES = 8
@@ -33,18 +38,24 @@ _CLIENT_MULTIADDRESS = "/unix/proc/self/cwd/client.sock"  # hivemind wants a nam
 class DhtMember:
     """Joins, stores and looks up. Everything that is stored or found has passed `ContactValidator`."""
 
-    def __init__(self, node: DHTNode, client: P2pdClient, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self, node: DHTNode, client: P2pdClient, tell: Callable[[str], None], on_clock: Callable[[], None]
+    ) -> None:
         self._node = node
         self._client = client
         self._tell = tell
-        self._warned: set[str] = set()
+        self._on_clock = on_clock
+        self._warned: set[object] = set()
         self._stale = False
         self._met: dict[PeerID, DHTID] = {}
         self._walks: set[asyncio.Task[object]] = set()
 
     @classmethod
-    async def create(cls, tell: Callable[[str], None]) -> DhtMember:
-        """Make a DHT of one on the p2pd whose socket is in the working directory; `tell` gets lines for a person."""
+    async def create(cls, tell: Callable[[str], None], on_clock: Callable[[], None]) -> DhtMember:
+        """Make a DHT of one on the p2pd whose socket is in the working directory.
+
+        `tell` gets lines for a person; `on_clock` is called when the DHT's clock turns out to be another than ours.
+        """
         p2p = await P2P.replicate(Multiaddr(CONTROL_MULTIADDRESS))
         node = await DHTNode.create(
             p2p=p2p,
@@ -60,7 +71,7 @@ class DhtMember:
         # one entry that anybody puts into the cache would hide all others
         node.protocol.cache = node.protocol.storage
         client = await P2pdClient.create(Multiaddr(CONTROL_MULTIADDRESS), Multiaddr(_CLIENT_MULTIADDRESS))
-        return cls(node, client, tell)
+        return cls(node, client, tell, on_clock)
 
     async def addresses(self) -> list[str]:
         """Full multiaddresses for others' bootstrap lists; those of this machine alone come last."""
@@ -133,10 +144,12 @@ class DhtMember:
 
     async def _meet(self, peer: PeerID) -> str | None:
         self._node.blacklist.register_success(peer)
+        await self._set_clock(peer)
         try:
             node_id = await self._node.protocol.call_ping(peer, validate=True, strict=True)
         except ValidationError as error:  # clocks that differ, or a peer that cannot dial us: usable, but say so
-            self._warn(f"bootstrap peer {peer}: {error}")
+            reason = str(error)
+            self._warn((peer, reason.partition("(")[0]), f"bootstrap peer {peer}: {reason}")
             node_id = await self._node.protocol.call_ping(peer)
         if node_id is None:
             return "its DHT does not answer"
@@ -144,6 +157,22 @@ class DhtMember:
             self._met[peer] = node_id
             self._stale = True
         return None
+
+    async def _set_clock(self, peer: PeerID) -> None:
+        """Go by this peer's clock, if nobody has told us the DHT's time yet."""
+        if dht_clock.agreed():
+            return
+        protocol, asked = self._node.protocol, dht_time()
+        try:
+            answer = await protocol.get_stub(peer).rpc_ping(PingRequest(peer=protocol.node_info), timeout=_RPC_SECONDS)
+        # whatever hivemind raises here, the ping that follows meets it again and tells
+        except Exception:  # noqa: BLE001
+            return
+        ahead = answer.dht_time - (asked + dht_time()) / 2
+        if dht_clock.agree(ahead):
+            if abs(ahead) > CLOCK_SECONDS:
+                self._tell(f"this machine's clock is {-ahead:+.0f} s off the swarm's; the DHT goes by the swarm's")
+            self._on_clock()
 
     async def _walk(self) -> None:
         """After we met somebody new: walk towards ourselves, so that two DHTs that meet in that peer become one."""
@@ -154,9 +183,10 @@ class DhtMember:
             walk.add_done_callback(self._walks.discard)
             await asyncio.wait({walk}, timeout=_RPC_SECONDS)  # one that meets frozen members goes on without us
 
-    def _warn(self, text: str) -> None:
-        if text not in self._warned and len(self._warned) < 1000:
-            self._warned.add(text)
+    def _warn(self, subject: object, text: str) -> None:
+        """Once for each subject."""
+        if subject not in self._warned and len(self._warned) < 1000:
+            self._warned.add(subject)
             self._tell(text)
 
 

@@ -6,6 +6,7 @@ through torch shared memory. This one holds hivemind's DHTNode and answers frame
     node -> DHT: (request id, method, arguments)      DHT -> node: ("reply", request id, ok, value or reason)
                                                                    ("event", text), ("ready", addresses)
                                                                    ("failed", error class, text)
+                                                                   ("clock", offset of the DHT's clock)
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from p2p.discovery import dht_clock
 from p2p.discovery.dht_member import DhtMember
 from p2p.discovery.frame_link import FrameLink
 from p2p.discovery.multiaddress import BootstrapAddress
@@ -168,7 +170,7 @@ class _DhtProcess:
 
     async def _start(self) -> None:
         self._daemon = await P2pd.start(self._settings.identity, self._listen, self._settings.directory)
-        self._member = await DhtMember.create(self._tell)
+        self._member = await DhtMember.create(self._tell, self._tell_clock)
 
     async def _first_join(self, member: DhtMember) -> None:
         bootstrap = self._settings.bootstrap
@@ -248,6 +250,9 @@ class _DhtProcess:
 
     def _tell(self, text: str) -> None:
         self._link.send(("event", text))
+
+    def _tell_clock(self) -> None:
+        self._link.send(("clock", dht_clock.offset()))
 
     def _on_loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Errors in hivemind's background tasks, which a stranger's bytes can cause: one line in 10 s at most."""

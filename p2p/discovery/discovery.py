@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from p2p.contact import SignedContact
+from p2p.discovery import dht_clock
 from p2p.discovery.contact_entry import MAX_CONTACTS, expiration_of, key_of
+from p2p.discovery.dht_clock import dht_time
 from p2p.discovery.dht_process import BootstrapUnreachable, DhtSettings, StateDirInUse, fork_dht_process
 from p2p.discovery.frame_link import FrameLink, new_unpacker
-from p2p.discovery.hivemind_import import get_dht_time
 from p2p.discovery.multiaddress import parse_bootstrap_peers
 from p2p.discovery.p2pd import SOCKET_NAME, DhtHostError, DhtPortInUse, Listen, P2pdFailed
 from p2p.errors import SwarmError
@@ -119,7 +120,7 @@ class Discovery:
         """Store our contact for 60 s from its sequence number (`next_sequence`). Raises DiscoveryFailed."""
         contact = signed.contact
         expiration = expiration_of(contact.sequence)
-        if expiration <= get_dht_time():
+        if expiration <= dht_time():
             raise DiscoveryFailed("the contact is too old to announce: sign it anew, with next_sequence()")
         if not await self._call("store", key_of(contact.run), contact.peer, signed.to_bytes(), expiration):
             raise DiscoveryFailed(
@@ -131,7 +132,7 @@ class Discovery:
 
         Their fingerprints may differ from ours. Raises DiscoveryFailed.
         """
-        now = get_dht_time()
+        now = dht_time()
         self._known = {
             peer: known for peer, known in self._known.items() if expiration_of(known[1].contact.sequence) > now
         }
@@ -262,6 +263,8 @@ class Discovery:
                         reply.set_exception(DiscoveryFailed(value))
             case ("event", text):
                 self._on_event(text)
+            case ("clock", offset):
+                dht_clock.set_offset(offset)
             case ("ready", addresses):
                 self._addresses = list(addresses)
             case ("failed", kind, text):

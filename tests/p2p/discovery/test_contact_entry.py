@@ -5,7 +5,8 @@ import pytest
 
 from p2p.contact import Contact, SignedContact, sign_contact
 from p2p.discovery.contact_entry import TTL_SECONDS, ContactValidator, expiration_of, key_of, next_sequence
-from p2p.discovery.hivemind_import import DHTID, DHTRecord, get_dht_time
+from p2p.discovery.dht_clock import dht_time
+from p2p.discovery.hivemind_import import DHTID, DHTRecord
 from p2p.identity import Identity
 
 RUN, OTHER_RUN = "run", "other run"
@@ -39,7 +40,7 @@ def accepts(
 def test_a_fresh_contact_is_taken_for_60_seconds() -> None:
     contact = signed()
     assert accepts(contact)
-    assert expiration_of(contact.contact.sequence) - get_dht_time() == pytest.approx(TTL_SECONDS, abs=5)
+    assert expiration_of(contact.contact.sequence) - dht_time() == pytest.approx(TTL_SECONDS, abs=5)
 
 
 def test_sequence_numbers_only_rise() -> None:
@@ -59,7 +60,7 @@ def test_sequence_numbers_only_rise() -> None:
         {"value": "text"},
         {"value": b"x" * 100_000},
         {"value": [1, [2]]},
-        {"expiration": get_dht_time() + 10**6},  # a replay that would outlive its contact
+        {"expiration": dht_time() + 10**6},  # a replay that would outlive its contact
         {"expiration": float("inf")},
         {"expiration": float("nan")},
     ],

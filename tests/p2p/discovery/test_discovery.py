@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from p2p.contact import Contact, SignedContact, sign_contact
+from p2p.discovery import dht_clock
 from p2p.discovery.contact_entry import ContactValidator, expiration_of, key_of, next_sequence
 from p2p.discovery.discovery import BootstrapUnreachable, Discovery, DiscoveryFailed, DiscoveryLost
 from p2p.discovery.multiaddress import BadMultiaddr
@@ -67,6 +68,14 @@ class Node:
 
 
 @pytest.fixture
+def wrong_clock() -> Iterator[Callable[[float], None]]:
+    """Makes this machine's clock wrong for the nodes that start from now on."""
+    right = dht_clock.offset()
+    yield lambda seconds: dht_clock.set_offset(right + seconds)
+    dht_clock.set_offset(right)
+
+
+@pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Callable[..., Node]]:
     nodes: list[Node] = []
 
@@ -115,6 +124,21 @@ async def test_members_find_each_other_and_outlive_their_bootstrap_peer(start: C
         await stack.enter_async_context(newcomer.running())
         await until(lambda: newcomer.found == peers)
         await until_found(nodes[0], peers | {newcomer.identity.peer_id})
+
+
+@pytest.mark.parametrize("seconds", [300.0, -300.0])
+async def test_a_node_whose_clock_is_wrong_finds_and_is_found(
+    start: Callable[..., Node], wrong_clock: Callable[[float], None], seconds: float
+) -> None:
+    bootstrap = start()
+    right = start([bootstrap.address])
+    wrong_clock(seconds)
+    wrong = start([bootstrap.address])
+    (line,) = wrong.events
+    assert line == f"this machine's clock is {seconds:+.0f} s off the swarm's; the DHT goes by the swarm's"
+    assert abs(dht_clock.dht_time() - time.time()) < 2  # the node goes by it, too
+    async with right.running(), wrong.running():
+        await until(lambda: wrong.identity.peer_id in right.found and right.identity.peer_id in wrong.found)
 
 
 def test_entries_that_are_no_contact_of_their_name_are_told_once(start: Callable[..., Node]) -> None:
