@@ -33,9 +33,8 @@ def facts(told: Iterable[Chapter], round: int, names: Names) -> list[Fact]:
     found: dict[str, Fact] = {}
     for chapter in told:
         for entry in _worth_telling(chapter.entries):
-            text = (
-                "starts again" if isinstance(entry.event, Started) else here.sub("", names.within(entry.event.line()))
-            )
+            line = "starts again" if isinstance(entry.event, Started) else entry.event.line()
+            text = here.sub("", names.within(line))
             fact = found.setdefault(_NUMBERS.sub("#", text), Fact(text, entry.attempt, entry.since))
             fact.attempt, fact.since = min((fact.attempt, fact.since), (entry.attempt, entry.since))
             fact.told.setdefault(chapter.node, entry.seconds)
