@@ -101,6 +101,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         member.begin_at(first.head)
         mesh = Mesh(identity, RunIdentity(fingerprint, fields), member, bulk_lanes=node.bulk_lanes)
         keeper = await _open_keeper(node, state, fingerprint, listener, stack)
+        reducer = Reducer(codec, state.count, identity.peer_id, mesh, pool, listener=listener)
         transfer = Transfer(
             mesh,
             state,
@@ -111,8 +112,9 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
             limits=donor_limits(node),
             listener=listener,
             keeper=keeper,
+            reducing=lambda: reducer.reducing,
         )
-        member.wire(mesh, Reducer(codec, state.count, identity.peer_id, mesh, pool, listener=listener), transfer)
+        member.wire(mesh, reducer, transfer)
         stack.push_async_callback(mesh.close)
         stack.push_async_callback(member.close)
         port = await mesh.listen(node.host, node.port)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from p2p.protocol.messages import GetChunk, GetManifest, GetMean
 
-MOST_REQUESTS = 32
+MOST_REQUESTS = 64
 """Requests that one donor is given at a time; donors queue twice as many from one peer."""
 PATIENCE_SECONDS = 180.0
 """Without an answer for so long a donor counts as silent: it may have many newcomers to serve, or a reduce to do.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from p2p.protocol.board import Board
-from p2p.protocol.serving import TokenBucket
+from p2p.protocol.patience import Patience
 
 SHARE = 0.05
 """Of all time, at most, is spent on waiting."""
@@ -24,19 +24,11 @@ class Entrance:
     """What one node has waited as a coordinator, over all its rounds."""
 
     def __init__(self, share: float = SHARE, most_seconds: float = MOST_SECONDS) -> None:
-        self._patience = TokenBucket(share, most_seconds)
-        self._waiting: tuple[int, float] | None = None
-        """Round in which we wait, and until when that is accounted for."""
+        self._patience = Patience(share, most_seconds)
 
     def held_open(self, board: Board, excluded: Collection[str], now: float) -> bool:
         """Whether to wait on. To be asked, a few times a second, while the round could be planned but for this."""
-        if self._waiting is not None and self._waiting[0] == board.round:
-            self._patience.spend(now - self._waiting[1])
-        self._waiting = None
-        if all(peer in excluded for peer in almost_here(board, now)) or self._patience.delay(now) > 0:
-            return False
-        self._waiting = (board.round, now)
-        return True
+        return self._patience.waits(any(peer not in excluded for peer in almost_here(board, now)), now)
 
 
 def almost_here(board: Board, now: float) -> list[str]:

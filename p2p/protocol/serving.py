@@ -5,6 +5,7 @@ Bounded in every direction: questions that wait, answers under way for one peer 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ class TokenBucket:
 
 @dataclass(frozen=True)
 class DeskLimits:
-    queued_per_peer: int = 64
+    queued_per_peer: int = 128
     answers_per_peer: int = 2
     answers: int = 16
     bytes_per_second: float | None = None
@@ -75,13 +76,16 @@ class Desk:
             return False
         return len(self._customers) * size / self._bucket.rate > self.limits.wait_seconds
 
-    def take(self, now: float) -> tuple[str, Message] | None:
-        """The next question to answer; `finished(peer)` must follow when that is done."""
+    def take(self, now: float, most_bytes: float = math.inf) -> tuple[str, Message] | None:
+        """The next question to answer, of those whose answers weigh no more than that; `finished(peer)` must follow
+        when that is done."""
         if self._under_way >= self.limits.answers or self._bucket.delay(now) > 0:
             return None
         for peer, customer in self._customers.items():
-            if customer.waiting and customer.under_way < self.limits.answers_per_peer:
-                message, size = customer.waiting.popleft()
+            first = next((entry for entry in customer.waiting if entry[1] <= most_bytes), None)
+            if first is not None and customer.under_way < self.limits.answers_per_peer:
+                customer.waiting.remove(first)
+                message, size = first
                 self._bucket.spend(size)
                 customer.under_way += 1
                 self._under_way += 1

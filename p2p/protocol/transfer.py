@@ -21,6 +21,9 @@ LOCAL_REPLAYS = 8
 """Chunks that are brought up with our own means at a time."""
 MANIFEST_SECONDS = 3.0
 """After so long, another donor is asked for a manifest, too: it is small, and much hangs on it."""
+STEAL_FACTOR = 4.0
+"""An idle donor is asked for what another owes if it would give it so many times sooner. Lower, and donors that are as
+fast as each other send much of the same."""
 UNHEARD_SECONDS = 30.0
 """A chunk of a round that nobody has committed, for all we hear, is kept for so long."""
 
@@ -357,7 +360,7 @@ class FetchCore:
             request = requests[0]
             wait = max(owner.seconds_for(0, typical), self._now - request.sent_at)
             lacks = isinstance(request.message, GetMean) and self._donors.refused(donor.peer, "mean", request.round)
-            if not lacks and wait > 2 * request.size / rate:
+            if not lacks and wait > STEAL_FACTOR * request.size / rate:
                 late.append((wait, request.id, request))
         if not late:
             return False

@@ -88,6 +88,11 @@ class Reducer:
             codes = self._recycler.allocate(self._codec, self._count)
             self._contribution = Contribution(codes, source, self._pool)
 
+    @property
+    def reducing(self) -> bool:
+        """Whether a mean is still on its way to us."""
+        return self._attempt is not None and not self._attempt.done.done()
+
     async def reduce(self, plan: Plan) -> ReduceResult:
         """One attempt at the round: returns when we hold the whole mean, however long that takes.
 

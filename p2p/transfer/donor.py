@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Protocol
@@ -23,12 +24,21 @@ from p2p.protocol.messages import (
     Records,
 )
 from p2p.protocol.model import BadMessage
+from p2p.protocol.patience import Patience
 from p2p.protocol.serving import Desk, DeskLimits
 from p2p.transfer.state import VALUE_BYTES, StateStore
 
 STALL_SECONDS = 120.0
 """An answer that the peer has not taken by then is given up."""
 MOST_PAYLOAD = 16 << 20
+SMALL_BYTES = 256 << 10
+"""Answers up to this size are given also while a reduce goes on."""
+REDUCE_SHARE = 0.25
+"""Of all time, at most, in which larger answers wait for a reduce: newcomers must get on, however short rounds are."""
+REDUCE_SECONDS = 30.0
+"""At a time."""
+LOOK_SECONDS = 0.1
+"""How often a donor that waits for a reduce looks whether it is over."""
 _RECORDS_COST = 64 << 10
 
 Question = GetRecords | GetManifest | GetChunk | GetMean
@@ -56,13 +66,16 @@ class Donor:
         now: Callable[[], float],
         limits: DeskLimits,
         listener: Listener = nobody,
+        reducing: Callable[[], bool] = lambda: False,
     ) -> None:
+        """reducing: whether a reduce goes on here, which newcomers shall not slow down."""
         self.closed_because = ""
         """While this is not empty, state is refused with this reason: it is not whole. Records are still given."""
         self.bytes_sent = 0
         """Payload given away since the start."""
         self._carrier, self._store, self._chain, self._pool, self._now = carrier, store, chain, pool, now
-        self._listener = listener
+        self._listener, self._reducing = listener, reducing
+        self._patience = Patience(REDUCE_SHARE, REDUCE_SECONDS)
         self._desk = Desk(limits)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -113,11 +126,15 @@ class Donor:
 
     def _pump(self) -> None:
         """Start what may start now, and come back when more may."""
-        while not self._closed and (job := self._desk.take(self._now())) is not None:
+        waits = self._patience.waits(self._desk.delay(self._now()) is not None and self._reducing(), self._now())
+        most = SMALL_BYTES if waits else math.inf
+        while not self._closed and (job := self._desk.take(self._now(), most)) is not None:
             task = asyncio.create_task(self._answer(*job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         delay = self._desk.delay(self._now())
+        if waits and delay is not None:
+            delay = max(delay, LOOK_SECONDS)
         if delay is not None and self._timer is None and not self._closed:
             self._timer = asyncio.get_running_loop().call_later(delay, self._pump_again)
 

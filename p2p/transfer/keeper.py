@@ -46,7 +46,6 @@ class StateKeeper:
         """Take up what is newer on disk than in the store; the first time only. To be called when a fetch begins."""
         if self._restored:
             return
-        self._restored = True
         try:
             found = sum([await self._in_thread(self._restore, index) for index in self._chunks])
         except OSError as error:
@@ -55,6 +54,7 @@ class StateKeeper:
             if found:
                 message = f"{found} of {len(self._chunks)} chunks of the state are on disk from before"
                 self._listener("notice", {"message": message})
+        self._restored = True
 
     async def save(self) -> int:
         """One pass: write the chunks that are due, and say how many. Raises OSError."""
@@ -109,4 +109,10 @@ class StateKeeper:
         return True
 
     async def _in_thread(self, work: Callable[[int], T], index: int) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, index)
+        """A cancellation waits for the thread, so that nothing is written afterwards."""
+        job = asyncio.get_running_loop().run_in_executor(self._thread, work, index)
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            await asyncio.wait([job])
+            raise

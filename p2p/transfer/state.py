@@ -13,8 +13,9 @@ from typing import Protocol
 from ops.codec import Codec, Encoded
 from ops.digest import Buffer, digest, root
 
-CHUNK_VALUES = 1 << 20
-"""8 MiB a chunk: long enough for a fast link, short enough to ask several donors. Equal for all: roots depend on it."""
+CHUNK_VALUES = 1 << 18
+"""2 MiB a chunk: long enough for a fast link, short enough to spread over donors and to give way to a reduce. Equal for
+all: roots depend on it."""
 VALUE_BYTES = 8
 """theta and momentum of one value."""
 

@@ -53,9 +53,10 @@ class Transfer:
         now: Callable[[], float] = time.monotonic,
         listener: Listener = nobody,
         keeper: StateKeeper | None = None,
+        reducing: Callable[[], bool] = lambda: False,
     ) -> None:
         """`pool` runs reads, hashes and replays. `limits` bounds what is given, `sizes` what is asked for. `keeper` has
-        what may still be on disk from before.
+        what may still be on disk from before. `reducing`: whether a reduce goes on here; newcomers give way to it.
 
         The listener hears of `donor_dropped` (peer, reason), `history_replaced` (after, records, peer) and
         `answer_dropped` (peer, reason).
@@ -63,7 +64,7 @@ class Transfer:
         self._carrier, self._store, self._chain, self._pool = carrier, store, chain, pool
         self._me, self._verify, self._now, self._sizes = me, verify, now, sizes
         self._listener, self._keeper = listener, keeper
-        self._donor = Donor(carrier, store, chain, pool, now, limits or DeskLimits(), listener)
+        self._donor = Donor(carrier, store, chain, pool, now, limits or DeskLimits(), listener, reducing)
         self._fetch: Fetch | None = None
 
     @property

@@ -122,8 +122,17 @@ class MemberSwarm:
         member = Member(identity, self.rules, state, chain, lambda event, fields: notes.append((event, fields)))
         member.begin_at(head)
         mesh = Mesh(identity, RunIdentity(FINGERPRINT), member)
-        transfer = Transfer(mesh, state, chain, self.pool, me=identity.peer_id, verify=verify)
-        member.wire(mesh, Reducer(codec, COUNT, identity.peer_id, mesh, self.pool), transfer)
+        reducer = Reducer(codec, COUNT, identity.peer_id, mesh, self.pool)
+        transfer = Transfer(
+            mesh,
+            state,
+            chain,
+            self.pool,
+            me=identity.peer_id,
+            verify=verify,
+            reducing=lambda: reducer.reducing,
+        )
+        member.wire(mesh, reducer, transfer)
         port = await mesh.listen("127.0.0.1", 0)
         contact = Contact(
             peer=identity.peer_id, p2pd="", addresses=(("127.0.0.1", port),), fingerprint=FINGERPRINT, sequence=1

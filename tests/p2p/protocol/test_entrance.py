@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from p2p.protocol.entrance import MOST_SECONDS, NEAR, SHARE, Entrance, almost_here
 from p2p.protocol.liveness import SILENCE_SECONDS
@@ -58,22 +56,6 @@ def test_the_excluded_are_not_waited_for() -> None:
     entrance = Entrance()
     assert entrance.held_open(found.board, (), found.now)
     assert not entrance.held_open(found.board, {NEWCOMER}, found.now)
-
-
-@given(st.lists(st.tuples(st.floats(0.01, 3.0), st.booleans()), min_size=1, max_size=200))
-def test_whatever_newcomers_do_the_wait_is_bounded(steps: list[tuple[float, bool]]) -> None:
-    """Steps of time, and whether somebody is at the door."""
-    found = scene()
-    found.board.liveness.silence = 1e9
-    found.post(NEWCOMER, height=8, head=OLD, phase="syncing")
-    entrance, waited, began, holding, longest = Entrance(), 0.0, found.now, False, 0.0
-    for seconds, there in steps:
-        found.now += seconds
-        longest = max(longest, seconds)
-        if holding:
-            waited += seconds
-        holding = entrance.held_open(found.board, () if there else {NEWCOMER}, found.now)
-        assert waited <= MOST_SECONDS + SHARE * (found.now - began) + longest
 
 
 class SlowSync(VirtualSwarm):

@@ -231,6 +231,36 @@ async def test_newcomers_beyond_what_the_rate_can_serve_are_sent_away(pool: Thre
     await setting.donor.close()
 
 
+async def test_chunks_and_means_wait_while_a_reduce_goes_on_and_small_answers_do_not(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2p.transfer.donor.SMALL_BYTES", 1000)
+    monkeypatch.setattr("p2p.transfer.donor._RECORDS_COST", 500)
+    reducing = True
+    setting.donor._reducing = lambda: reducing
+    setting.donor.handle(ME, GetChunk(request=1, index=0))
+    assert isinstance((await setting.ask(GetRecords(start=1, limit=64)))[0], Records)
+    assert isinstance((await setting.ask(GetManifest(request=2, round=2)))[0], Manifest)
+    assert setting.wire.begun.qsize() == 1, "the manifest"
+    reducing = False
+    assert isinstance((await asyncio.wait_for(setting.wire.sent.get(), 10))[1], Chunk)
+
+
+async def test_a_newcomer_gets_on_however_much_of_the_time_is_reducing(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p2p.transfer.donor.REDUCE_SECONDS", 0.3)
+    monkeypatch.setattr("p2p.transfer.donor.SMALL_BYTES", 100)
+    setting = Setting(pool)
+    await setting.commit()
+    setting.donor._reducing = lambda: True
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for number in range(3):
+        assert isinstance((await setting.ask(GetChunk(request=number, index=0)))[0], Chunk)
+        assert loop.time() - began >= 0.3
+
+
 async def test_the_rate_limit_is_kept(pool: ThreadPoolExecutor) -> None:
     size = 8 * CHUNK
     setting = Setting(pool, DeskLimits(bytes_per_second=size / 0.05, burst_bytes=1))
