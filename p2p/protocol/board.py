@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 from p2p.protocol.liveness import Liveness
 from p2p.protocol.messages import Ballot, Ready, Status
-from p2p.protocol.plan import Head, Rules
+from p2p.protocol.plan import Head, Rules, objection_to
 
+ATTEMPTS_AHEAD = 1 << 16
+"""An attempt whose number is higher than ours by more is nobody's honest word."""
 FROZEN_SECONDS = 20.0
 """A trainer that stands still for so long, and much longer than it ever took for a step, is not waited for."""
 FROZEN_STEPS = 5.0
@@ -154,15 +156,27 @@ class Board:
 
     def ready(self, now: float) -> dict[str, Ready]:
         """Who is ready for the round from the state that most of the ready hold."""
-        reports = {
-            peer: status.ready
-            for peer in self.here(now)
-            if (status := self.statuses[peer]).ready is not None
-            and status.ready.round == self.round
-            and status.state_root
-        }
-        root = self.state_root(reports)
-        return {peer: ready for peer, ready in reports.items() if ready and self.statuses[peer].state_root == root}
+
+        def found() -> dict[str, Ready]:
+            reports = {
+                peer: status.ready
+                for peer in self.here(now)
+                if (status := self.statuses[peer]).ready is not None
+                and status.ready.round == self.round
+                and status.state_root
+                and not self.objection(peer, status)
+            }
+            root = self.state_root(reports)
+            return {peer: ready for peer, ready in reports.items() if ready and self.statuses[peer].state_root == root}
+
+        return self.once("ready", now, found)
+
+    def objection(self, peer: str, status: Status) -> str:
+        """Why this is nothing that an honest peer reports from our head; empty if it is."""
+        ready = status.ready
+        if ready is None or ready.round != self.round or status.head != self.head.hash:
+            return ""
+        return objection_to(self.head, peer, ready)
 
     def state_root(self, peers: Collection[str]) -> bytes:
         """The state root that most of `peers` report (a tie goes to ours, then to the smaller); empty for nobody."""
@@ -196,12 +210,17 @@ class Board:
 
     # --- who drives the round ----------------------------------------------------------------------------------------
 
+    def in_reach(self, ballot: Ballot) -> bool:
+        """Whether it is about our round, and of an attempt that may come about; so there is always one beyond it."""
+        mine = self.statuses[self.me].promised if self.me in self.statuses else None
+        return ballot.round == self.round and ballot.attempt <= ATTEMPTS_AHEAD + (mine.attempt if mine else 0)
+
     def highest_promise(self, now: float) -> Ballot | None:
         """The highest ballot of this round that anybody here has promised."""
 
         def found() -> Ballot | None:
             promises = [self.statuses[peer].promised for peer in self.here(now)]
-            current = [ballot for ballot in promises if ballot is not None and ballot.round == self.round]
+            current = [ballot for ballot in promises if ballot is not None and self.in_reach(ballot)]
             return max(current, key=Ballot.key, default=None)
 
         return self.once("highest promise", now, found)

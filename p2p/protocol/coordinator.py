@@ -14,7 +14,7 @@ and each tells what it has. Then, as in Paxos:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from p2p.protocol import notes
 from p2p.protocol.board import Board
@@ -51,8 +51,8 @@ class Coordinator:
         self.plan: Plan | None = None
         self.excluded: set[str] = set()
         self.promises: dict[str, Promise] = {}
-        self.records: dict[bytes, Record] = {}
-        """Records that somebody voted for, by hash."""
+        self.records: dict[str, tuple[bytes, Record]] = {}
+        """The newest record that each voter showed us, with its hash."""
         self.stall = StallWatch(board)
         self._voters: tuple[str, ...] = ()
         """Whose votes the plan waits for."""
@@ -126,10 +126,16 @@ class Coordinator:
                 return self._refuse(peer, "a vote for what is no record of this round with a seat for it")
             if not self.verify(peer, digest, vote.signature):
                 return self._refuse(peer, "a vote with a wrong signature")
-            self.records[digest] = record
+            if not (record.complete and self._follows(record)):
+                return self._refuse(peer, "a vote for a record that does not follow from our head")
+            self.know_record(peer, digest, record)
         if promise.ballot == self.ballot:
             self.promises[peer] = promise
         return []
+
+    def know_record(self, voter: str, digest: bytes, record: Record) -> None:
+        """What this voter's signature is under."""
+        self.records[voter] = digest, record
 
     def _refuse(self, peer: str, reason: str) -> list[Effect]:
         return [notes.refused(self.board.round, peer, Promise.KIND, reason)]
@@ -137,7 +143,7 @@ class Coordinator:
     def _evaluate(self, now: float) -> list[Effect]:
         assert self.ballot is not None
         asked = [peer for peer in self.board.possible(now) if peer not in self.excluded]
-        if any(p is not None and self.ballot < p for p in (self.board.statuses[peer].promised for peer in asked)):
+        if self._outranked(asked):
             self.rest(now)
             return []
         missing = [peer for peer in asked if peer not in self.promises]
@@ -149,6 +155,12 @@ class Coordinator:
             self._asked = now
             return [Send(peer, self._question()) for peer in missing]
         return self._plan_next(asked, now)
+
+    def _outranked(self, peers: Iterable[str]) -> bool:
+        """Whether one of them has promised to follow a higher ballot than ours."""
+        assert self.ballot is not None
+        promises = (self.board.statuses[peer].promised for peer in peers)
+        return any(ballot is not None and self.board.in_reach(ballot) and self.ballot < ballot for ballot in promises)
 
     def _exclude(self, peers: Collection[str], reason: str) -> list[Effect]:
         self.excluded.update(peers)
@@ -179,14 +191,17 @@ class Coordinator:
         ready = self.board.statuses[peer].ready
         return seat is None or (ready is not None and (ready.tokens, ready.used) == (seat.tokens, seat.used))
 
-    def _sound(self, plan: Plan) -> bool:
+    def _follows(self, draft: Record) -> bool:
         try:
-            check_draft(self.board.rules, self.board.head, plan.draft)
+            check_draft(self.board.rules, self.board.head, draft)
         except BadPlan:
             return False
-        return len(plan.routes) == len(plan.draft.segments) and all(
-            route.owner < len(plan.draft.seats) for route in plan.routes
-        )
+        return True
+
+    def _sound(self, plan: Plan) -> bool:
+        owners = [route.owner for route in plan.routes]
+        seats, segments = len(plan.draft.seats), len(plan.draft.segments)
+        return len(owners) == segments and max(owners, default=0) < seats and self._follows(plan.draft)
 
     def _note_repair(self, old: Plan, new: Plan) -> Note:
         lost = sorted(set(old.draft.voters) - set(new.draft.voters))
@@ -200,13 +215,14 @@ class Coordinator:
     # --- votes of earlier attempts ---
 
     def _highest_voted(self, live: Collection[str]) -> Record | None:
-        """The record of the newest vote that the live promised with."""
+        """The record of the newest vote that the live promised with, and whose mean they still have."""
         found = [
             (vote.ballot.key(), record_hash(promise.voted), promise.voted)
-            for promise in (self.promises[peer] for peer in live)
+            for peer, promise in ((peer, self.promises[peer]) for peer in live)
             if (vote := promise.vote) is not None
             and promise.voted is not None
             and vote.ballot.round == self.board.round
+            and self._keeps_seat(promise.voted, peer)
         ]
         return max(found, key=lambda entry: entry[:2])[2] if found else None
 
@@ -288,10 +304,9 @@ class Coordinator:
     def _tally(self, now: float) -> list[Effect]:
         assert self.plan is not None
         assert self.ballot is not None
-        statuses = self.board.statuses
         if gone := [peer for peer in self._voters if not self._takes_part(peer, now)]:
             return self._prepare("; ".join(f"lost {peer}: {self._why_lost(peer, now)}" for peer in gone), now)
-        if any(p is not None and self.ballot < p for p in (statuses[peer].promised for peer in self._voters)):
+        if self._outranked(self._voters):
             self.rest(now)
             return []
         votes = {peer: vote for peer in self._voters if (vote := self._vote_of_plan(peer)) is not None}
@@ -334,7 +349,7 @@ class Coordinator:
             odd = sorted(peer for peer, vote in votes.items() if vote.record_hash != winner)
             reason = f"different results at {', '.join(odd)}"
             return [*self._exclude(odd, "its result differs"), *self._prepare(reason, now)]
-        record = self.records.get(winner)
+        record = next((record for digest, record in self.records.values() if digest == winner), None)
         if record is None:  # we hold no seat in our own plan, so a voter has to tell us what it signed
             if now - self._asked < REPEAT_SECONDS:
                 return []

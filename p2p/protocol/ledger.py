@@ -73,6 +73,12 @@ def assigned_to(ledger: Ledger, peer: str) -> tuple[Range, ...]:
     return next((assignment.ranges for assignment in ledger.assigned if assignment.peer == peer), ())
 
 
+def check_claim(ledger: Ledger, peer: str, used: Sequence[Range]) -> None:
+    """Raise BadClaim if `peer` used samples that were not assigned to it, or one twice."""
+    if size(used) != size(merged(used)) or subtract(used, assigned_to(ledger, peer)):
+        raise BadClaim(f"{peer} claims samples that were not assigned to it")
+
+
 def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
     """The ledger after a round with these seats; those present are also the next view and get `quota` samples each.
 
@@ -80,9 +86,7 @@ def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
     and is handed out first. Raises BadClaim if a seat used samples that were not assigned to it, or one twice.
     """
     for seat in seats:
-        mine = assigned_to(ledger, seat.peer)
-        if size(seat.used) != size(merged(seat.used)) or subtract(seat.used, mine):
-            raise BadClaim(f"{seat.peer} claims samples that were not assigned to it")
+        check_claim(ledger, seat.peer, seat.used)
     outstanding = [span for assignment in ledger.assigned for span in assignment.ranges]
     used = [span for seat in seats for span in seat.used]
     pool = merged((*ledger.free, *subtract(outstanding, used)))

@@ -16,6 +16,8 @@ from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send
 from p2p.protocol.messages import Ballot, Plan, Prepare, Promise, Ready, Record, SignedRecord, Vote
 from p2p.protocol.plan import BadPlan, check
 
+MOST_REFUSALS = 8
+"""Told of one sender in a round: whoever gives cause for more makes noise."""
 Sign = Callable[[bytes], bytes]
 """record hash -> our Ed25519 signature."""
 
@@ -51,7 +53,8 @@ class Participant:
         self.voted: Record | None = None
         """The record of our newest vote; we hold its mean."""
         self.vote: Vote | None = None
-        self._refused: list[Note] = []
+        self._refused: dict[str, list[Note]] = {}
+        """What was refused to whom in this round."""
 
     def on_prepare(self, sender: str, message: Prepare) -> list[Effect]:
         """Promise the ballot if it is the highest we saw, and report what we have."""
@@ -99,6 +102,8 @@ class Participant:
             return f"it is about round {ballot.round}, and we are in round {self.board.round}"
         if ballot.rank != self.board.rank(sender):
             return "its ballot belongs to somebody else"
+        if not self.board.in_reach(ballot):
+            return f"no swarm gets to attempt {ballot.attempt}"
         if self.promised is not None and ballot < self.promised:
             return f"we have promised to follow attempt {self.promised.attempt} of rank {self.promised.rank}"
         return ""
@@ -106,9 +111,10 @@ class Participant:
     def _refuse(self, sender: str, message: Prepare | Plan, reason: str) -> list[Effect]:
         """Say so, once: whoever gets no answer asks again and again."""
         note = notes.refused(self.board.round, sender, message.KIND, reason)
-        if note in self._refused:
+        told = self._refused.setdefault(sender, [])
+        if note in told or len(told) >= MOST_REFUSALS:
             return []
-        self._refused.append(note)
+        told.append(note)
         return [note]
 
     def on_reduced(self, ballot: Ballot, digests: tuple[bytes, ...]) -> list[Effect]:

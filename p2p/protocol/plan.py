@@ -18,6 +18,9 @@ from p2p.protocol.messages import Ballot, Ledger, Plan, Ready, Record, Route, Se
 from p2p.protocol.model import MAX_PIECES
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize, piece_size, plan_spans
 
+MAX_TOKENS = 1 << 40
+"""Most that one member trains on in a round; the sums of all rounds then fit a Count."""
+
 
 class BadPlan(ValueError):
     """A draft that does not follow from what this member knows; the text says why."""
@@ -74,6 +77,19 @@ class Head:
     def view(self) -> tuple[str, ...]:
         """The members of the next round, in rank order; empty before the formation round."""
         return () if self.record is None else self.record.next_view
+
+
+def objection_to(head: Head, peer: str, ready: Ready) -> str:
+    """Why no seat can be made of this report; empty if one can. No honest member sends such."""
+    if ready.tokens > MAX_TOKENS:
+        return f"it claims {ready.tokens:,} tokens"
+    if ready.tokens and peer not in head.view:
+        return "it claims tokens without a place in the view"
+    try:
+        ledger.check_claim(head.ledger, peer, ready.used)
+    except ledger.BadClaim as error:
+        return str(error)
+    return ""
 
 
 def fresh(
@@ -165,6 +181,7 @@ def _check_seats(head: Head, seats: Sequence[Seat]) -> None:
     order = [(rank.get(seat.peer, len(rank)), seat.peer if seat.peer not in rank else "") for seat in seats]
     _require(order == sorted(order), "its seats are out of order")
     _require(all(seat.tokens == 0 for seat in seats if seat.peer not in rank), "a newcomer has weight")
+    _require(all(seat.tokens <= MAX_TOKENS for seat in seats), "more tokens than anybody trains on")
     _require(all(seat.present or seat.tokens for seat in seats), "an absent seat without weight")
 
 

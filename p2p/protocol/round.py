@@ -154,6 +154,8 @@ class RoundCore:
         What a status calls for is done here only by a coordinator; for all others the next tick is soon enough.
         """
         if isinstance(message, Status):
+            if objection := self.board.objection(peer, message):
+                raise BadMessage(f"{message.KIND}: {objection}")
             news = self.board.post(peer, message, now)
             if news and self._ahead_since is None and self._leads_us(peer, message, now):
                 self._ahead_since = now
@@ -316,7 +318,7 @@ class RoundCore:
             return []
         vote, voted = self.participant.vote, self.participant.voted
         if vote is not None and voted is not None:
-            self.coordinator.records[vote.record_hash] = voted
+            self.coordinator.know_record(self.me, vote.record_hash, voted)
         return self.coordinator.step(now)
 
     # --- what we say ---

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from p2p.protocol.board import FROZEN_SECONDS
-from p2p.protocol.messages import Ballot
+import pytest
+
+from p2p.protocol.board import ATTEMPTS_AHEAD, FROZEN_SECONDS
+from p2p.protocol.messages import Ballot, Ready
+from p2p.protocol.plan import MAX_TOKENS
 from tests.p2p.protocol.test_coordinator import HEAD, ROOT, A, B, C, Scene, ready
+from tests.sim.virtual_swarm import peer_name
 
 
 def test_an_older_status_does_not_replace_a_newer_one() -> None:
@@ -131,3 +135,34 @@ def test_what_a_peer_said_holds_over_a_new_link_until_it_speaks_again() -> None:
     again = scene.board.statuses[B].model_copy(update={"sequence": 1, "phase": "syncing"})
     assert scene.board.post(B, again, scene.now), "a restarted peer counts from the beginning"
     assert scene.board.here(scene.now) == [A, C]
+
+
+@pytest.mark.parametrize(
+    ("peer", "report"),
+    [
+        (B, ready(B).model_copy(update={"used": ready(C).used})),
+        (B, ready(B).model_copy(update={"used": ready(B).used * 2})),
+        (B, ready(B).model_copy(update={"tokens": MAX_TOKENS + 1})),
+        (peer_name(7), ready(B).model_copy(update={"used": ()})),
+    ],
+)
+def test_a_report_that_no_seat_can_be_made_of_is_none(peer: str, report: Ready) -> None:
+    scene = Scene()
+    scene.board.liveness.linked(peer, scene.now)
+    scene.post(peer, ready=report)
+    scene.post(C, ready=ready(C))
+    assert scene.board.objection(peer, scene.board.statuses[peer])
+    assert scene.board.ready(scene.now) == {C: ready(C)}
+    scene.post(peer, ready=report, head=b"o" * 32)
+    assert scene.board.objection(peer, scene.board.statuses[peer]) == "", "of another head it may be right"
+
+
+def test_claims_of_attempts_that_no_swarm_gets_to_are_no_promises() -> None:
+    scene = Scene()
+    scene.post(B, promised=Ballot(round=1, attempt=1 << 62, rank=1))
+    assert scene.board.highest_promise(scene.now) is None
+    assert scene.board.coordinator(scene.now) == A
+    scene.post(A, promised=Ballot(round=1, attempt=ATTEMPTS_AHEAD, rank=0))
+    high = Ballot(round=1, attempt=2 * ATTEMPTS_AHEAD, rank=1)
+    scene.post(B, promised=high)
+    assert scene.board.highest_promise(scene.now) == high

@@ -99,7 +99,7 @@ class Scene:
 
     def vote(self, peer: str, record: Record, ballot: Ballot | None = None, **fields: object) -> None:
         vote = vote_of(peer, record, ballot)
-        self.coordinator.records.setdefault(vote.record_hash, record)
+        self.coordinator.know_record(peer, vote.record_hash, record)
         blank = {"phase": "voted", "promised": vote.ballot, "ready": ready(peer), "vote": vote}
         self.post(peer, **(blank | fields))
 
@@ -293,7 +293,7 @@ def test_the_vote_with_the_highest_ballot_is_adopted() -> None:
     assert sent(scene.step(), Plan)[0][1].draft == full(later)
 
 
-@pytest.mark.parametrize("lie", ["signature", "hash", "head", "stranger", "no record"])
+@pytest.mark.parametrize("lie", ["signature", "hash", "head", "stranger", "no record", "a draft", "tokens"])
 def test_a_vote_that_proves_nothing_is_not_taken_up(lie: str) -> None:
     scene, plan = lost_coordinator()
     record = full(plan)
@@ -309,6 +309,9 @@ def test_a_vote_that_proves_nothing_is_not_taken_up(lie: str) -> None:
     elif lie == "stranger":
         voted = record.model_copy(update={"seats": record.seats[:2]})
         vote = vote_of(C, voted)
+    elif lie in ("a draft", "tokens"):
+        voted = plan.draft if lie == "a draft" else record.model_copy(update={"tokens_total": 1})
+        vote = vote_of(C, voted)
     blank = {"ballot": ballot, "plan": None, "means": (), "parts": ()}
     told = Promise.model_validate(blank | {"vote": vote, "voted": None if lie == "no record" else voted})
     (note,) = scene.coordinator.on_promise(C, told)
@@ -316,6 +319,25 @@ def test_a_vote_that_proves_nothing_is_not_taken_up(lie: str) -> None:
     assert (note.event, note.fields["peer"], note.fields["message"]) == ("refused_message", C, "promise")
     assert scene.coordinator.records == {}
     assert scene.coordinator.promises == {}
+
+
+def test_the_vote_of_a_member_that_has_restarted_since_went_with_its_mean() -> None:
+    scene, plan = lost_coordinator()
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    scene.promise(A, ballot)
+    scene.promise(C, ballot, full(plan))
+    scene.post(C, ready=None, promised=ballot)
+    effects = scene.step()
+    assert not sent(effects, Commit)
+    assert not [effect for effect in effects if isinstance(effect, Note) and effect.event == "adopted"]
+
+
+def test_whoever_shows_ever_new_records_replaces_his_own() -> None:
+    scene, plan = lost_coordinator()
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    for number in range(50):
+        scene.promise(C, ballot, full(plan, bytes([number])))
+    assert len(scene.coordinator.records) == 1
 
 
 def test_whoever_gives_no_promise_is_done_without() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.messages import Ballot, Plan, Prepare, Promise, SignedRecord
-from p2p.protocol.participant import Participant
+from p2p.protocol.participant import MOST_REFUSALS, Participant
 from p2p.protocol.plan import fresh
 from p2p.protocol.repair import adopted
-from tests.p2p.protocol.test_coordinator import HEAD, ROOT, A, B, C, Scene, full, ready
+from tests.p2p.protocol.test_coordinator import HEAD, ROOT, A, B, C, Scene, full, ready, sent
 from tests.sim.virtual_swarm import RULES, sign, verify
 
 
@@ -196,3 +196,19 @@ def test_a_round_without_weight_is_voted_at_once() -> None:
     assert acts(effects) == []
     assert [*told(effects)] == ["reducing", "voted"]
     assert participant.vote is not None
+
+
+def test_it_follows_no_attempt_behind_which_none_can_come() -> None:
+    participant = member()
+    [note] = participant.on_prepare(A, prepare(1 << 62))
+    assert isinstance(note, Note)
+    assert "no swarm gets to attempt" in str(note.fields["reason"])
+    assert participant.promised is None
+    assert sent(participant.on_prepare(A, prepare(7)), Promise)
+
+
+def test_whoever_is_refused_again_and_again_is_told_of_a_few_times() -> None:
+    participant = member()
+    rounds = [Prepare(ballot=Ballot(round=number, attempt=0, rank=0), head=HEAD.hash) for number in range(2, 1000)]
+    assert sum(len(participant.on_prepare(A, message)) for message in rounds) == MOST_REFUSALS
+    assert participant.on_prepare(B, rounds[0]), "of others, too"

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from p2p.protocol.effects import Send
-from p2p.protocol.messages import Message, Plan, Prepare
+from p2p.protocol.messages import Message, Plan, Prepare, Ready
+from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head
 from tests.sim.virtual_swarm import RULES, Node, VirtualSwarm
 
@@ -233,3 +234,13 @@ def test_a_node_opens_no_round_while_somebody_is_ahead() -> None:
     late.core.on_message(ahead.peer, further.model_copy(update={"sequence": 10, "phase": "leaving"}), 1.3)
     effects = late.core.on_tick(1.4)
     assert [e for e in effects if isinstance(e, Send) and isinstance(e.message, Prepare | Plan)]
+
+
+def test_a_report_that_no_honest_member_sends_is_refused_when_it_comes() -> None:
+    swarm = founded(3)
+    victim, liar = swarm.nodes[0], swarm.nodes[1]
+    status = victim.core.board.statuses[liar.peer]
+    claim = Ready(round=victim.core.board.round, tokens=10, used=((0, 1 << 40),))
+    false = status.model_copy(update={"sequence": 1 << 40, "head": victim.core.board.head.hash, "ready": claim})
+    with pytest.raises(BadMessage, match="claims samples that were not assigned"):
+        victim.core.on_message(liar.peer, false, swarm.now)
