@@ -43,6 +43,7 @@ from swarm.state_dir import CONTACTS
 from swarm.train.ranks.others import RankLost
 from swarm.train.ranks.watch import Lost
 from swarm.train.trainer import InnerTrainer, TrainResult
+from swarm.vitals import vitals
 
 SWITCH_INTERVAL = 5e-4
 """Seconds after which the training thread gives the GIL to the event loop: heartbeats stay punctual."""
@@ -343,6 +344,7 @@ class Node:
             codec=record.codec,
             attempt=record.ballot.attempt,
             **self._meter.lap(),
+            **vitals(),
         )
         self._log.write(event)
         self._parts.tracking.round(event)

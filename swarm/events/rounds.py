@@ -251,6 +251,12 @@ class Round(Event):
     momentum_digest: str
     codec: str
     attempt: int
+    memory_bytes: int = 0
+    """Resident in this process; that and the next three must not grow from round to round."""
+    descriptors: int = 0
+    threads: int = 0
+    tasks: int = 0
+    """asyncio's."""
 
     def line(self) -> str:
         loss = "did not train" if self.loss is None else f"loss {self.loss:.3f}"

@@ -51,12 +51,12 @@ class Fleet:
     """Starts, freezes and ends them by name; `problems` collects what went wrong with them."""
 
     def __init__(self, scenario: Scenario, workspace: Workspace, board: Board, command: Sequence[str]) -> None:
-        """Raises NoNamespaces and NoFakeClock if the scenario asks for what cannot be had here."""
+        """Raises NoNamespaces and NoWrongClock if the scenario asks for what cannot be had here."""
         self.scenario, self.workspace, self.board, self.command = scenario, workspace, board, tuple(command)
         self.problems: list[str] = []
         self._lives: dict[str, Life] = {}
         self._bootstrap_address = ""
-        skewed(max(map(abs, scenario.clocks), default=0.0))  # to fail now rather than later
+        skewed(max(map(abs, scenario.clocks), default=0.0), workspace.path)  # to fail now rather than later
         self._network = Network(workspace.state_dir("network")) if scenario.partitions else None
 
     # --- who is there ---
@@ -75,6 +75,10 @@ class Fleet:
     def down(self) -> list[str]:
         """Nodes that lived, and could again."""
         return [name for name in self._nodes() if self._lives[name].over]
+
+    def pids(self) -> dict[str, int]:
+        """Of all that live, the bootstrap too."""
+        return {name: life.child.pid for name, life in self._lives.items() if self.lives(name)}
 
     def lives(self, name: str) -> bool:
         return name in self._lives and self._lives[name].child.status is None
@@ -147,7 +151,9 @@ class Fleet:
         assert not self.lives(name)
         output = self.workspace.state_dir(name) / "output.log"
         prefix = self._network.inside(name) if self._network else []
-        child = Child([*prefix, *self.command, *arguments], output, clean_environment() | skewed(clock))
+        child = Child(
+            [*prefix, *self.command, *arguments], output, clean_environment() | skewed(clock, self.workspace.path)
+        )
         self._lives[name] = Life(child)
         return child
 

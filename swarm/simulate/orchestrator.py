@@ -35,7 +35,7 @@ class Simulation:
     ) -> None:
         """command: what starts Swarm's command line; tests give their own.
 
-        Raises NoNamespaces and NoFakeClock if the scenario asks for what cannot be had here.
+        Raises NoNamespaces and NoWrongClock if the scenario asks for what cannot be had here.
         """
         self.scenario, self.workspace, self.display = scenario, workspace, display
         self.board = Board(scenario.rounds, scenario.run.inner_steps)
@@ -50,6 +50,10 @@ class Simulation:
     @property
     def problems(self) -> list[str]:
         return self._fleet.problems + self._injector.problems
+
+    def pids(self) -> dict[str, int]:
+        """Processes that live, by name; the bootstrap is one of them."""
+        return self._fleet.pids()
 
     def run(self) -> None:
         """Until all nodes have ended. Raises SimulationFailed, and KeyboardInterrupt on SIGINT, SIGTERM and SIGHUP."""

@@ -137,6 +137,11 @@ def processes_of(folder: Path) -> dict[int, str]:
     return found
 
 
+def children_of(pid: int) -> list[int]:
+    """Processes that it started and that are there, zombies too."""
+    return [process.pid for process in _processes() if process.parent == pid]
+
+
 @dataclass(frozen=True, slots=True)
 class _Process:
     pid: int
@@ -159,9 +164,8 @@ def _stop_tree(pid: int, stopped: list[int]) -> None:
     except ProcessLookupError:
         return
     stopped.append(pid)
-    for process in list(_processes()):
-        if process.parent == pid:
-            _stop_tree(process.pid, stopped)
+    for child in children_of(pid):
+        _stop_tree(child, stopped)
 
 
 def _wait(children: Sequence[Child], seconds: float, busy: Callable[[Child], bool]) -> None:

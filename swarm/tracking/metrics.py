@@ -48,6 +48,11 @@ class Metrics(BaseModel):
     """0: the first try was enough."""
     members: int
     contributors: int
+    memory_bytes: int
+    """Resident in the node's process."""
+    descriptors: int
+    threads: int
+    tasks: int
     held_out_loss: float | None
     """Nats per token; newest result of this node since its last line."""
     held_out_round: int | None

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from swarm.config import NodeConfig, RunConfig
 from swarm.events import Event, EventReader, Round, Started
+from swarm.simulate.clock import skewed
 from swarm.simulate.network import Network
 from swarm.simulate.process import Child, stop_all
 from swarm.simulate.workspace import clean_environment, to_toml
@@ -27,14 +28,21 @@ POLL_SECONDS = 0.002
 class NodeProcess:
     """One node and all events it wrote so far, in all of its lives."""
 
-    def __init__(self, directory: Path, run: RunConfig, launcher: Sequence[str] = PYTHON, **settings: Any) -> None:
-        """launcher: what to put before `swarm node ...`."""
+    def __init__(
+        self,
+        directory: Path,
+        run: RunConfig,
+        launcher: Sequence[str] = PYTHON,
+        clock: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        """launcher: what to put before `swarm node ...`; clock: seconds by which its wall clock is wrong."""
         directory.mkdir(parents=True, exist_ok=True)
         fields: dict[str, Any] = {"host": HOST, "port": 0, "dht_port": 0, "threads": 1, "state_dir": directory}
         node = NodeConfig(**(fields | settings))
         (directory / "swarm.toml").write_text(to_toml({"run": run, "node": node}))
         self._command = [*launcher, "swarm", "node", "--config", str(directory / "swarm.toml")]
-        self._directory = directory
+        self._directory, self._clock = directory, clock
         self._reader = EventReader(node.events_path)
         self.events: list[Event] = []
         self.times: list[float] = []
@@ -47,11 +55,12 @@ class NodeProcess:
         self.child = self._launch()
 
     def _launch(self) -> Child:
-        return Child(self._command, self._directory / "output.log", clean_environment())
+        environment = clean_environment() | skewed(self._clock, self._directory)
+        return Child(self._command, self._directory / "output.log", environment)
 
     def read(self) -> None:
         for at, event in self._reader.new():
-            self.times.append(at)
+            self.times.append(at - self._clock)
             self.events.append(event)
 
     def wait(

@@ -67,6 +67,25 @@ def test_a_swarm_outlives_a_freeze_a_restart_and_the_loss_of_its_bootstrap(tmp_p
         group.same_digests()
 
 
+def test_wrong_clocks_keep_nobody_out(tmp_path: Path) -> None:
+    with processes(tmp_path) as group:
+        run = QUICK.model_copy(update={"founders": 3})
+        first = group.start(run, found=True)
+        fast, slow = (
+            group.start(run, bootstrap_peers=group.address(first), found=False, clock=seconds)
+            for seconds in (300.0, -300.0)
+        )
+        assert len(slow.wait_round(2).members) == 3
+        killed = time.time()
+        fast.child.kill()
+        noticed([first, slow], fast, killed, KILL_SECONDS)
+        fast.again()
+        trains(fast, killed)
+        dead = [event.peer for node in (first, slow) for event in node.events if isinstance(event, Dead)]
+        assert set(dead) == {fast.peer}
+        group.same_digests()
+
+
 def test_a_newcomer_loses_a_donor_at_any_point_of_the_transfer(tmp_path: Path) -> None:
     with processes(tmp_path) as group:
         light = {"donor_mbit": DONOR_MBIT, "checkpoint_every": 0, "evaluate_every": 0}

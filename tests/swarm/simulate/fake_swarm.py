@@ -80,7 +80,9 @@ class Fake:
             started.write_text(str(time.time()))
         while time.time() < float(started.read_text() or time.time()) + number * ROUND_SECONDS:
             time.sleep(0.01)
-        (self.shared / "clock").write_text(str(number))
+        fresh = self.shared / f"clock-{self.name}"
+        fresh.write_text(str(number))
+        fresh.replace(self.shared / "clock")  # whole at every moment, for those who join
 
     def _present(self, number: int) -> list[str]:
         return sorted(path.name for path in self.members.iterdir() if int(path.read_text() or 99) <= number)
