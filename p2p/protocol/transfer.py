@@ -24,6 +24,9 @@ MANIFEST_SECONDS = 3.0
 STEAL_FACTOR = 4.0
 """An idle donor is asked for what another owes if it would give it so many times sooner. Lower, and donors that are as
 fast as each other send much of the same."""
+STEAL_SECONDS = 0.5
+"""And if it is owed for longer than this: less is not worth sending anything twice, and donors all stand still now and
+then for as long."""
 UNHEARD_SECONDS = 30.0
 """A chunk of a round that nobody has committed, for all we hear, is kept for so long."""
 
@@ -360,7 +363,7 @@ class FetchCore:
             request = requests[0]
             wait = max(owner.seconds_for(0, typical), self._now - request.sent_at)
             lacks = isinstance(request.message, GetMean) and self._donors.refused(donor.peer, "mean", request.round)
-            if not lacks and wait > STEAL_FACTOR * request.size / rate:
+            if not lacks and wait > max(STEAL_SECONDS, STEAL_FACTOR * request.size / rate):
                 late.append((wait, request.id, request))
         if not late:
             return False

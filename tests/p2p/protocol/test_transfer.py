@@ -65,6 +65,15 @@ def test_a_donor_that_falls_silent_is_replaced(percent: int) -> None:
     assert newcomer.finished <= 2 * clean.finished + 2.0, "others are asked long before a time limit ends"
 
 
+@pytest.mark.parametrize("at", [0.02, 0.05, 0.1])
+def test_while_a_donor_stands_still_for_a_moment_nothing_is_sent_twice(at: float) -> None:
+    """A chunk takes 10 ms. Who is starved of a core for 0.3 s owes thirty times that, but gives it soon."""
+    world = World(60, donors(3, 800 * MIB), latency=0.001)
+    world.at(at, lambda: setattr(world.donors[0], "free", at + 0.3))
+    fetch(world)
+    assert sum(donor.given for donor in world.donors) <= 61 * STATE
+
+
 def test_silence_is_named() -> None:
     world = World(100, donors(1))
     world.donors[0].mute_at = 1.0
