@@ -19,7 +19,7 @@ from p2p.identity import Identity, verify
 from p2p.member import Member
 from p2p.outcome import Committed, Missed
 from p2p.protocol import ledger
-from p2p.protocol.chain import MemoryChain
+from p2p.protocol.chain import MemoryChain, RecordChain
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.plan import Head, Rules
 from p2p.reduce.reducer import Reducer
@@ -44,7 +44,7 @@ class Player:
     member: Member
     mesh: Mesh
     state: OuterState
-    chain: MemoryChain
+    chain: RecordChain
     contact: Contact
     identity: Identity
     notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
@@ -99,7 +99,7 @@ class MemberSwarm:
         self.players: list[Player] = []
 
     async def add(
-        self, may_found: bool = False, chain: MemoryChain | None = None, saved: Saved | None = None, round: int = -1
+        self, may_found: bool = False, chain: RecordChain | None = None, saved: Saved | None = None, round: int = -1
     ) -> Player:
         """`saved`: come back with a checkpoint. `round` EMPTY: hold nothing, not even the first parameters."""
         identity = saved.identity if saved else Identity.generate()
