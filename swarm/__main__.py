@@ -1,5 +1,14 @@
-"""`python -m swarm` is `swarm`."""
+"""`python -m swarm` is `swarm`, and this is where both begin."""
 
-from swarm.cli import main
+from swarm.interrupt import interrupt_ends_at_once
 
-main()
+
+def main() -> None:
+    """Entry point."""
+    with interrupt_ends_at_once():
+        from swarm.cli import main as commands
+    commands()
+
+
+if __name__ == "__main__":
+    main()

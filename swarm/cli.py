@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ import typer
 
 from p2p.errors import SwarmError
 from swarm.data.cli import app as data
+from swarm.interrupt import INTERRUPTED, interrupt_ends_at_once
 
 if TYPE_CHECKING:
     from swarm.config import Config
@@ -25,9 +27,6 @@ class Precision(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
 
-
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, by convention 128 + SIGINT."""
 
 app = typer.Typer(
     name="swarm",
@@ -187,7 +186,8 @@ def simulate(
     and seeded faults (--faults none, churn, partitions or chaos), and every rule is checked at every step.
     """
     if virtual:
-        from swarm.simulate.virtual.command import simulate as simulate_virtually
+        with interrupt_ends_at_once():
+            from swarm.simulate.virtual.command import simulate as simulate_virtually
 
         raise typer.Exit(simulate_virtually(nodes, rounds, str(faults or "none"), links, seed, seeds, jobs))
     options = {"run": _run_options(model, inner_steps, batch_size, codec, seed), "node": {"device": device}}
@@ -341,6 +341,8 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # to end an interpreter that is ending anyway needs no traceback
 
 
 def _load(file: Path | None, options: Mapping[str, Mapping[str, Any]]) -> Config:

@@ -6,10 +6,11 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from p2p.errors import SwarmError
+from swarm.interrupt import interrupt_held
 from swarm.simulate.virtual.links import PROFILES
 from swarm.simulate.virtual.mixes import MIXES
 from swarm.simulate.virtual.run import Result, Simulation
@@ -36,11 +37,12 @@ def simulate(
 ) -> int:
     """Run what the options ask for; returns the exit status. Raises BadSimulation."""
     settings = settings_of(nodes, ROUNDS if rounds is None else rounds, faults, links, seed or 0)
-    if seeds is None:
-        return run_one(settings)
-    if seed is not None:
+    if seeds is not None and seed is not None:
         raise BadSimulation("--seed and --seeds: give one of them")
-    return run_many(settings, seeds_of(seeds), jobs or len(os.sched_getaffinity(0)))
+    with interrupt_held() as check:
+        if seeds is None:
+            return run_one(settings, check)
+        return run_many(settings, seeds_of(seeds), jobs or len(os.sched_getaffinity(0)), check)
 
 
 def settings_of(nodes: int, rounds: int, faults: str, links: str | None, seed: int) -> Settings:
@@ -64,11 +66,12 @@ def seeds_of(text: str) -> Sequence[int]:
     return range(int(first), int(last))
 
 
-def run_one(settings: Settings) -> int:
-    """Run one seed; returns the exit status."""
+def run_one(settings: Settings, check: Callable[[], None]) -> int:
+    """Run one seed; returns the exit status. `check` may end it."""
     line = ProgressLine()
 
     def progress(simulation: Simulation) -> None:
+        check()
         world = simulation.world
         line.show(
             f"round {max(0, world.checker.height)} of {settings.rounds}, virtual {world.timeline.seconds:,.0f} s, "
@@ -87,11 +90,11 @@ def run_one(settings: Settings) -> int:
     return int(bool(result.violation))
 
 
-def run_many(settings: Settings, seeds: Sequence[int], jobs: int) -> int:
-    """Run many seeds; returns the exit status."""
+def run_many(settings: Settings, seeds: Sequence[int], jobs: int, check: Callable[[], None]) -> int:
+    """Run many seeds; returns the exit status. `check` may end it."""
     line, total, began = ProgressLine(), Totals(), time.monotonic()
     try:
-        for result in run_seeds(settings, seeds, jobs):
+        for result in run_seeds(settings, seeds, jobs, check):
             total.add(result)
             if result.violation:
                 line.close()

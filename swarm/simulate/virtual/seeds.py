@@ -3,32 +3,49 @@
 from __future__ import annotations
 
 import multiprocessing
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from multiprocessing import resource_tracker
+from multiprocessing.pool import IMapIterator
 
+from swarm.interrupt import interrupt_blocked_in_children
 from swarm.simulate.virtual.run import Result, Simulation
 from swarm.simulate.virtual.settings import Settings
 
 BATCH = 4
 """Seeds that a process takes at a time."""
+CHECK_SECONDS = 0.1
 
 
-def run_seed(settings: Settings) -> Result:
-    return Simulation(settings).run()
+def run_batch(batch: Sequence[Settings]) -> list[Result]:
+    return [Simulation(settings).run() for settings in batch]
 
 
-def run_seeds(settings: Settings, seeds: Sequence[int], jobs: int) -> Iterator[Result]:
-    """One result a seed, in the order in which they come. Leaving the iteration ends the processes."""
+def run_seeds(
+    settings: Settings, seeds: Sequence[int], jobs: int, check: Callable[[], None] = lambda: None
+) -> Iterator[Result]:
+    """One result a seed, in the order in which they come.
+
+    `check` is called now and then; if it raises, all processes end.
+    """
     every = [replace(settings, seed=seed) for seed in seeds]
     if jobs == 1:
-        yield from map(run_seed, every)
+        yield from (Simulation(each).run(lambda _simulation: check()) for each in every)
         return
-    # the others never see Ctrl-C, not even while they start: it is this process' matter, which ends them
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    resource_tracker.ensure_running()  # which unblocks Ctrl-C when it has to start its process
+    with interrupt_blocked_in_children():
         pool = multiprocessing.get_context("spawn").Pool(jobs)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    batches = [every[first : first + BATCH] for first in range(0, len(every), BATCH)]
     with pool:
-        yield from pool.imap_unordered(run_seed, every, BATCH)
+        results = pool.imap_unordered(run_batch, batches)
+        for _ in batches:
+            yield from _next(results, check)
+
+
+def _next(results: IMapIterator[list[Result]], check: Callable[[], None]) -> list[Result]:
+    while True:
+        check()
+        try:
+            return results.next(CHECK_SECONDS)
+        except multiprocessing.TimeoutError:
+            continue
