@@ -7,6 +7,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol, cast
 
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
@@ -187,7 +188,7 @@ class Connection(asyncio.BufferedProtocol):
             transport.abort()
             return
         tcp = transport.get_extra_info("socket")
-        _tune(tcp)
+        tune(tcp)
         self._gauge = self._meter.attach(tcp)
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
@@ -232,8 +233,12 @@ class Connection(asyncio.BufferedProtocol):
         self._sink.lost(self._reason or "")
 
 
-def _tune(tcp: socket.socket) -> None:
-    """No delay; a peer whose machine is gone is noticed. Buffer sizes are the kernel's to tune."""
+def tune(tcp: socket.socket) -> None:
+    """No delay; a peer whose machine is gone is noticed. Buffer sizes are the kernel's to tune.
+
+    BBR (Cardwell et al., 2016) where the kernel lets us: others take each lost packet for congestion, and one in a
+    hundred leaves them next to nothing of a long link.
+    """
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
@@ -241,3 +246,5 @@ def _tune(tcp: socket.socket) -> None:
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_SECONDS // 4)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_SECONDS * 1000)
+        with suppress(OSError):  # not built in, or not allowed: the default serves
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")

@@ -1,0 +1,172 @@
+"""The reduce over links of the real world: its time against what the links' rates allow.
+
+    python benchmarks/links.py [--values 10] [--members 4] [--only NAME,...]     (root, /dev/net/tun, a C compiler)
+
+Mesh, TLS and reducer of a real node, one process and network namespace each; between them access links with rate,
+delay, loss and a queue, emulated by a program of ours (link_emulator.c), for kernels without netem. Each case reduces
+one int8 vector several times; the first is a warm-up: connections are young. `bound` is 2(N-1)/N times the codes' bytes
+over the rate; headers of TCP, IP and Ethernet take 4.5 % more. The namespaces' congestion control is reno, which stands
+for what most machines have: there only it and BBR may be chosen. The machine does all nodes' work and the emulator's:
+a case is marked when the cores were busier than 85 %, and the load says what else ran. A run of all cases is appended
+to benchmarks/links.log.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from benchmarks.link_hosts import Hosts, Line, NoLinks, Way
+from ops.codec import get_codec
+from p2p.protocol.messages import Ballot, Plan, Ready, encode
+from p2p.protocol.plan import Head, Rules, fresh
+
+WORKER = Path(__file__).with_name("links_node.py")
+LOG = Path(__file__).with_suffix(".log")
+FINGERPRINT = bytes(32)
+
+
+@dataclass(frozen=True)
+class Case:
+    mbit: float
+    rtt_ms: float
+    loss: float = 0.0
+    unequal: float = 1.0
+    """How many times faster the other members' links are than the last one's."""
+    slows_by: float = 1.0
+    """How many times slower the last member's link becomes in the middle."""
+    bar: float = 0.90
+
+    def lines(self, members: int) -> list[Line]:
+        fast, slow = self.mbit, self.mbit / self.unequal
+        return [Line(fast, fast)] * (members - 1) + [Line(slow, slow)]
+
+
+CASES = {
+    "100mbit": Case(100, 100),
+    "500mbit": Case(500, 50),
+    "1gbit-near": Case(1000, 30),
+    "1gbit-far": Case(1000, 150),
+    "loss": Case(100, 100, loss=0.01),
+}
+
+
+class Report:
+    """Prints, and keeps for the log."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, text: str) -> None:
+        print(text, flush=True)
+        self.lines.append(text)
+
+
+class Swarm:
+    """Linked nodes; the benchmark is their coordinator."""
+
+    def __init__(self, hosts: Hosts, values: int) -> None:
+        self.hosts, self.nodes = hosts, hosts.all
+        said = [node.news() for node in self.nodes]
+        self.peers = [news["peer"] for news in said]
+        contacts = [(news["peer"], node.address, news["port"]) for news, node in zip(said, self.nodes, strict=True)]
+        for rank, node in enumerate(self.nodes):
+            node.tell(dial=contacts[:rank], peers=len(self.nodes) - 1)
+        for node in self.nodes:
+            node.news()
+        time.sleep(1.0)  # the bulk lanes come up behind the first one
+        codec = get_codec("int8")
+        self.rules = Rules(FINGERPRINT, values, codec.name, codec.block, quota=0)
+        self.round = -1
+
+    def plan(self) -> Plan:
+        self.round += 1
+        ready = {peer: Ready(round=0, tokens=1, used=()) for peer in self.peers}
+        ballot = Ballot(round=self.round, attempt=0, rank=0)
+        return fresh(self.rules, Head(FINGERPRINT), ballot, ready, b"", self.peers)
+
+    def reduce(self) -> Turn:
+        order = encode(self.plan()).hex()
+        before = self.hosts.emulator_cpu()
+        for node in self.nodes:
+            node.tell(plan=order)
+        found = [node.news() for node in self.nodes]
+        assert len({tuple(news["digests"]) for news in found}) == 1, "members differ"
+        seconds = max(news["ended"] for news in found) - min(news["began"] for news in found)
+        return Turn(seconds, sum(news["cpu"] for news in found), self.hosts.emulator_cpu() - before, found)
+
+
+@dataclass(frozen=True)
+class Turn:
+    seconds: float
+    nodes_cpu: float
+    emulator_cpu: float
+    found: list[dict[str, Any]]
+
+    @property
+    def busy(self) -> float:
+        """Share of this machine's cores that the case took."""
+        return (self.nodes_cpu + self.emulator_cpu) / self.seconds / (os.cpu_count() or 1)
+
+
+def bytes_per_value() -> float:
+    return get_codec("int8").bits_per_value / 8
+
+
+def play(name: str, case: Case, options: argparse.Namespace, report: Report) -> None:
+    members, values = options.members, int(options.values * 1e6)
+    bound = 2 * (members - 1) / members * values * bytes_per_value() * 8 / (case.mbit * 1e6)
+    path = Way(case.rtt_ms, case.loss)
+    with Hosts(WORKER, case.lines(members), path, options.congestion, values=values, lanes=options.lanes) as hosts:
+        swarm = Swarm(hosts, values)
+        turns = [swarm.reduce() for _ in range(options.turns + 1)]
+    times = [turn.seconds for turn in turns[1:]]
+    median = statistics.median(times)
+    busy = statistics.median(turn.busy for turn in turns[1:])
+    limited = "  machine-limited" if busy > 0.85 else ""
+    first = f"first {bound / turns[0].seconds:.2f}"
+    emulator = statistics.median(turn.emulator_cpu / turn.seconds for turn in turns[1:])
+    report(
+        f"{name:<11} {members} x {options.values:g}M  {case.mbit:4.0f} Mbit/s {case.rtt_ms:3.0f} ms"
+        f"  {median:7.3f} s ({min(times):.3f}-{max(times):.3f})  bound {bound:6.3f} s"
+        f"  {bound / median:.2f} of it ({first}; bar {case.bar})"
+        f"  cores {100 * busy:.0f} % busy (emulator {100 * emulator:.0f} % of one){limited}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--values", type=float, default=10, help="million values")
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--only", help="comma-separated: " + ", ".join(CASES))
+    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--lanes", type=int, default=1, help="bulk connections between two nodes")
+    parser.add_argument("--congestion", default="reno", help="congestion control of the namespaces")
+    options = parser.parse_args()
+    report = Report()
+    report(
+        f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()};"
+        f" load {os.getloadavg()[0]:.1f}; {options.congestion}, {options.lanes} lanes"
+    )
+    try:
+        for name, case in CASES.items():
+            if not options.only or name in options.only.split(","):
+                play(name, case, options, report)
+    except NoLinks as error:
+        raise SystemExit(f"skipped: {error}") from None
+    if not options.only:
+        with LOG.open("a") as log:
+            log.write("\n".join(report.lines) + "\n\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""One process of benchmarks/links.py: mesh, TLS and reducer of a real node, on a host of its own.
+
+Orders come as lines of JSON on standard input, answers go out as lines of JSON on standard output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+import uvloop
+
+from benchmarks.link_hosts import join
+from ops.codec import get_codec
+from ops.encoded import Encoded
+from ops.warm_up import warm_up
+from p2p.channel.hello import Hello, RunIdentity
+from p2p.channel.mesh import Mesh
+from p2p.contact import Contact
+from p2p.identity import Identity
+from p2p.protocol.messages import Go, Mean, Message, Part, Plan, decode
+from p2p.reduce.reducer import Reducer
+
+FINGERPRINT = bytes(32)
+TILE = 1 << 20
+
+
+def say(**news: Any) -> None:
+    sys.stdout.write(json.dumps(news) + "\n")
+    sys.stdout.flush()
+
+
+class Node:
+    """A mesh with a reducer behind it: a MeshHandler."""
+
+    def __init__(self, settings: dict[str, Any], pool: ThreadPoolExecutor) -> None:
+        self.codec, self.count = get_codec("int8"), int(settings["values"])
+        self.address = settings["address"]
+        self.identity = Identity.generate()
+        self.x_P = np.resize(np.random.default_rng().standard_normal(TILE, dtype=np.float32), self.count)
+        self.mesh = Mesh(self.identity, RunIdentity(FINGERPRINT), self, bulk_lanes=settings["lanes"])
+        self.reducer = Reducer(self.codec, self.count, self.identity.peer_id, self.mesh, pool)
+
+    async def reduce(self, plan: Plan) -> dict[str, Any]:
+        wire, cpu, began = self.mesh.wire_bytes(), time.process_time(), time.monotonic()
+        self.reducer.begin_round(plan.ballot.round, self._quantise)
+        result = await self.reducer.reduce(plan)
+        ended = time.monotonic()
+        after = self.mesh.wire_bytes()
+        return {
+            "began": began,
+            "ended": ended,
+            "cpu": time.process_time() - cpu,
+            "sent": after.sent - wire.sent,
+            "received": after.received - wire.received,
+            "digests": [digest.hex() for digest in result.digests],
+        }
+
+    def _quantise(self, start: int, stop: int, out: Encoded) -> None:
+        self.codec.quantise(self.x_P[start:stop], out)
+
+    # MeshHandler
+
+    def open_payload(self, peer: str, message: Message, size: int) -> Sequence[memoryview] | None:
+        assert isinstance(message, Part | Mean)
+        return self.reducer.open_payload(peer, message, size)
+
+    def on_message(self, peer: str, message: Message, payload: Sequence[memoryview] | None) -> None:
+        if isinstance(message, Go):
+            self.reducer.on_go(peer, message)
+        else:
+            assert isinstance(message, Part | Mean)
+            self.reducer.on_payload(peer, message, payload)
+
+    def on_link_up(self, peer: str, _hello: Hello) -> None:
+        self.reducer.on_link_up(peer)
+
+    def on_link_down(self, peer: str, reason: str) -> None:
+        print(f"link to {peer} lost: {reason}", file=sys.stderr)
+        self.reducer.on_link_down(peer)
+
+    def on_unreachable(self, peer: str, reason: str) -> None:
+        print(f"{peer} unreachable: {reason}", file=sys.stderr)
+
+    def on_refused(self, peer: str, reason: str) -> None:
+        raise AssertionError(f"{peer}: {reason}")
+
+
+async def main(settings: dict[str, Any]) -> None:
+    join(settings["address"], settings["congestion"], socket.socket(fileno=settings["link"]))
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(2) as pool:
+        node = Node(settings, pool)
+        await loop.run_in_executor(pool, warm_up, node.codec)
+        port = await node.mesh.listen(node.address, 0)
+        say(peer=node.identity.peer_id, port=port)
+        while line := await loop.run_in_executor(None, sys.stdin.readline):
+            order = json.loads(line)
+            if "dial" in order:
+                for peer, host, there in order["dial"]:
+                    address = ((host, there),)
+                    node.mesh.dial(Contact(peer=peer, p2pd="", addresses=address, fingerprint=FINGERPRINT, sequence=1))
+                while len(node.mesh.peers()) < order["peers"]:  # noqa: ASYNC110 - part of the set-up
+                    await asyncio.sleep(0.01)
+                say(linked=True)
+            else:
+                plan = decode(bytes.fromhex(order["plan"]))
+                assert isinstance(plan, Plan)
+                say(**await node.reduce(plan))
+
+
+if __name__ == "__main__":
+    sys.setswitchinterval(5e-4)  # as in a node
+    uvloop.run(main(json.loads(sys.argv[1])))

@@ -1,0 +1,32 @@
+"""How a connection's socket is set up. What goes over it is tested with links and the mesh."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from p2p.channel.connection import tune
+
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+
+
+@pytest.mark.skipif(not ALLOWED.exists() or "bbr" not in ALLOWED.read_text().split(), reason="the kernel has no BBR")
+def test_a_connection_uses_bbr_where_the_kernel_allows_it() -> None:
+    with socket.socket() as tcp:
+        tune(tcp)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"bbr"
+
+
+class WithoutBbr(socket.socket):
+    """On a kernel that refuses it."""
+
+    def setsockopt(self, level: int, option: int, value: object) -> None:  # type: ignore[override]
+        if (level, option) == (socket.IPPROTO_TCP, socket.TCP_CONGESTION):
+            raise FileNotFoundError
+        super().setsockopt(level, option, value)  # type: ignore[arg-type]
+
+
+def test_a_connection_does_without_bbr_where_it_is_not_allowed() -> None:
+    with WithoutBbr() as tcp:
+        tune(tcp)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
