@@ -1,6 +1,6 @@
 """State transfer over links of given speed: how much of its link a newcomer gets, and what that costs the others.
 
-    python benchmarks/transfer.py [--quick]      (4 minutes; --quick: smaller states, 1 minute)
+    python benchmarks/transfer.py [--quick]      (7 minutes; --quick: smaller states, 3 minutes)
 
 Real members and newcomers, a process and a network namespace each, with their up- and downlinks shaped by tc (token
 buckets; no latency is added). It takes root, iproute2 and util-linux, and says so where it may not make namespaces. A
@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import queue
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from p2p.parent_death import die_with_parent
 from swarm.simulate.network import Network, NoNamespaces
 
 LOG = Path(__file__).with_suffix(".log")
@@ -59,15 +61,23 @@ class Process:
         self.name = name
         settings = {"host": links.address(name), "train_seconds": LONG, "damaged": False, **settings}
         command = [*links.inside(name), sys.executable, str(WORKER), json.dumps(settings)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._news: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        parent = os.getpid()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=lambda: die_with_parent(parent, signal.SIGKILL),
+        )
+        self.news: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._news.put(json.loads(line))
-        self._news.put(None)
+            self.news.put(json.loads(line))
+        self.news.put(None)
 
     def tell(self, **order: Any) -> None:
         assert self._process.stdin is not None
@@ -79,7 +89,7 @@ class Process:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             try:
-                news = self._news.get(timeout=left)
+                news = self.news.get(timeout=left)
             except queue.Empty:
                 break
             if news is None:
@@ -208,7 +218,7 @@ def corruption(report: Report, links: Links, values: int) -> None:
 
 def crowd(report: Report, links: Links, values: int) -> None:
     """Eight newcomers at once."""
-    donors, mbit = 4, 150.0
+    donors, mbit = 4, 100.0
     swarm = Swarm(links, donors, values, mbit)
     newcomers = swarm.newcomers(8, 100.0)
     before = swarm.given()
@@ -223,7 +233,7 @@ def crowd(report: Report, links: Links, values: int) -> None:
     )
     report(f"  given: {', '.join(f'{one / 1e6:.0f}' for one in given)} MB, {sum(given) / total:.3f} of what is needed")
     report.bar("the donor that gave most against the one that gave least", max(given) / min(given), 1.5)
-    report.bar("share of the links' sum at the last one's end", ideal / max(times), 0.8, least=True)
+    report(f"  the last one has its state after {max(times) / ideal:.2f} times what the links alone would take")
     swarm.stop(newcomers)
 
 
@@ -250,32 +260,44 @@ def incumbents(report: Report, links: Links, values: int, rounds: int) -> None:
     swarm = Swarm(links, 3, values, 200.0, train_seconds=2.0)
     [newcomer] = swarm.newcomers(1, 200.0)
     times: dict[bool, list[float]] = {False: [], True: []}
-    fetches = 0
-    member = swarm.members[0]
+    feeder = Feeder(swarm, newcomer)
     for stretch in range(4):
-        busy, wanted = stretch % 2 == 1, rounds + 1
-        stop = threading.Event()
-        feeder = threading.Thread(target=_keep_fetching, args=(swarm, newcomer, stop))
+        busy = stretch % 2 == 1
         if busy:
             feeder.start()
-        found = [member.wait("round", 60.0)["seconds"] for _ in range(wanted)][1:]
-        times[busy] += found
-        stop.set()
+        swarm.members[0].news.queue.clear()
+        # the first is the rest of a round that began before
+        found = [swarm.members[0].wait("round", 60.0)["seconds"] for _ in range(rounds + 1)]
+        times[busy] += found[1:]
         if busy:
-            feeder.join()
-            fetches += _keep_fetching.count
+            feeder.stop()
     quiet, loaded = statistics.mean(times[False]), statistics.mean(times[True])
-    report(f"3 members, {values / 1e6:.0f}M values, 200 Mbit/s, 2 s of training a round; {fetches} fetches meanwhile")
+    report(f"3 members, {values / 1e6:.0f}M values, 200 Mbit/s, 2 s of training a round; {feeder.fetches} fetches")
     report(f"  a round: {quiet:.3f} s alone, {loaded:.3f} s while one newcomer fetches ({2 * rounds} rounds each)")
     report.bar("round time against none fetching", loaded / quiet, 1.05)
     swarm.stop([newcomer])
 
 
-def _keep_fetching(swarm: Swarm, newcomer: Process, stop: threading.Event) -> None:
-    _keep_fetching.count = 0
-    while not stop.is_set():
-        swarm.fetch(newcomer)
-        _keep_fetching.count += 1
+class Feeder:
+    """Lets a newcomer fetch again and again."""
+
+    def __init__(self, swarm: Swarm, newcomer: Process) -> None:
+        self.fetches = 0
+        self._swarm, self._newcomer = swarm, newcomer
+
+    def start(self) -> None:
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ending.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._ending.is_set():
+            self._swarm.fetch(self._newcomer)
+            self.fetches += 1
 
 
 def main() -> None:
@@ -298,7 +320,8 @@ def main() -> None:
             "incumbents": lambda: incumbents(report, links, 4_000_000, 4 if options.quick else 10),
         }
         report(f"state transfer, {values / 1e6:.0f}M values = {values * BYTES_PER_VALUE / 1e6:.0f} MB of state")
-        report(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+        load = os.getloadavg()[0]
+        report(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}, Python {platform.python_version()}")
         try:
             for name, scene in scenes.items():
                 if not options.only or name in options.only.split(","):
