@@ -19,6 +19,7 @@ import os
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -72,7 +73,10 @@ class Minutes:
         alive = {state: count for state, count in states.items() if state not in ("killed", "left", "died")}
         shown = ", ".join(f"{count} {state}" for state, count in sorted(alive.items()))
         longest = f"{max(fresh):4.1f} s" if fresh else "-"
-        self._say(f"{board.seconds():7.1f} s  round {board.committed:4}, longest wait {longest}; {shown}")
+        load = os.getloadavg()[0]
+        self._say(
+            f"{board.seconds():7.1f} s  load {load:4.1f}  round {board.committed:4}, longest wait {longest}; {shown}"
+        )
 
     def close(self) -> None:
         """Nothing to put back."""
@@ -103,18 +107,33 @@ def main() -> int:
     began = time.monotonic()
     simulation.run()
     say(f"\nended after {time.monotonic() - began:.0f} s\n")
-    problems = report(simulation, workspace, say)
-    problems += [f"shared memory stayed behind: {name}" for name in sorted(set(os.listdir("/dev/shm")) - memory)]
-    for problem in problems:
-        say(f"VIOLATION  {problem}")
-    say("\nno violation" if not problems else f"\n{len(problems)} violations; files: {workspace.path}")
-    if not problems and not options.keep:
+    bars = report(simulation, workspace, say)
+    left = sorted(abandoned(set(os.listdir("/dev/shm")) - memory))
+    bars["nothing stays behind"] = simulation.problems + [f"shared memory stayed behind: {name}" for name in left]
+    say("")
+    for bar, problems in bars.items():
+        say(f"{bar}: {'MISSED' if problems else 'met'}")
+        for problem in problems:
+            say(f"  VIOLATION  {problem}")
+    met = not any(bars.values())
+    if met and not options.keep:
         workspace.remove()
-    return 1 if problems else 0
+    else:
+        print(f"files: {workspace.path}")
+    return 0 if met else 1
 
 
-def report(simulation: Simulation, workspace: Workspace, say: Said) -> list[str]:
-    """Print what happened; returns what should not have."""
+def abandoned(names: set[str]) -> set[str]:
+    """Of these names of shared memory, those that no living process has mapped: others may be somebody else's."""
+    for path in Path("/proc").glob("[0-9]*/maps"):
+        with suppress(OSError):  # it ended while we looked
+            maps = path.read_text()
+            names = {name for name in names if f"/dev/shm/{name}" not in maps}
+    return names
+
+
+def report(simulation: Simulation, workspace: Workspace, say: Said) -> dict[str, list[str]]:
+    """Print what happened; returns for each bar what should not have."""
     board, faults = simulation.board, faults_of(simulation.done)
     say(
         "faults     " + ", ".join(f"{count} {kind}" for kind, count in Counter(f["kind"] for f in faults).most_common())
@@ -135,10 +154,17 @@ def report(simulation: Simulation, workspace: Workspace, say: Said) -> list[str]
         say(f"waits      median {half:.1f} s, longest {most:.1f} s, {over} times more than 10 s without a new round")
     proof = prove(find([workspace.path], "records"))
     say("\n".join(proof.lines()))
-    problems = simulation.problems + check(simulation.scenario, board, faults)
-    problems += [f"no new round for {seconds:.1f} s" for seconds in stalls if seconds > BAR_SECONDS]
-    problems += [str(proof.violation)] if proof.violation else []
-    return problems + [f"histories part: {fork}" for fork in proof.forks]
+    longest = f"{stalls[-1]:.1f} s" if stalls else "no rounds"
+    return {
+        "every round equal on all who committed it, none lost": check(simulation.scenario, board, faults),
+        f"no time without a new round longer than {BAR_SECONDS:.0f} s (longest: {longest})": [
+            f"no new round for {seconds:.1f} s" for seconds in stalls if seconds > BAR_SECONDS
+        ],
+        "swarm audit clean": [
+            *([str(proof.violation)] if proof.violation else []),
+            *(f"histories part: {fork}" for fork in proof.forks),
+        ],
+    }
 
 
 def parse() -> argparse.Namespace:
