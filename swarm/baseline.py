@@ -73,7 +73,7 @@ def run_baseline(
         samples, losses = count(), []
         for begin, end in pairwise([0, *stations]):
             report = partial(_report, progress, name, begin, stations[-1])
-            trainer.train(samples, end - begin, should_stop, report)
+            trainer.train(samples, end - begin, should_stop, report, first_step=begin)
             if should_stop():
                 raise Stopped
             losses.append(trainer.evaluate())

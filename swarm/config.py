@@ -99,9 +99,15 @@ class RunConfig(Table):
     """Peak learning rate of the inner AdamW."""
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     """Inner steps, counted over rounds, in which the inner learning rate rises to its peak."""
+    total_steps: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    """Inner steps planned for the run, which ends with the round that completes them; 0: it has no end."""
+    decay_steps: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    """The last of them, in which the inner learning rate falls to 0 as 1 - sqrt; 0: it does not."""
     weight_decay: NonNegative = 0.1
     grad_clip: NonNegative = 1.0
     """Largest gradient norm in an inner step; 0 means no limit."""
+    z_loss: NonNegative = 0.0
+    """Weight of the max-z-loss, which keeps logits small; 0: none. Reported losses are without it."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """What inner steps compute in. Parameters, optimizer state and sums of gradients are fp32 in any case."""
     data: Annotated[str, AfterValidator(_known_mix)] = "embedded"
@@ -150,6 +156,8 @@ class NodeConfig(Table):
     """torch.compile each layer. On a CPU its kernels hold the GIL, so the network has to wait for them."""
     cpu_offload: bool = False
     """Keep parameters and optimizer state in CPU memory; for CUDA devices."""
+    loss_chunk: Positive = 2048
+    """Tokens of one rank whose logits exist at a time."""
     rounds: Positive | None = None
     """Leave after the round with this number (round 0 only forms the first view); unset: stay."""
     bulk_lanes: Annotated[int, Field(ge=1, le=64)] = 1
@@ -199,6 +207,12 @@ class NodeConfig(Table):
 class Config(Table):
     run: RunConfig = RunConfig()
     node: NodeConfig = Field(default_factory=NodeConfig)
+
+    @property
+    def last_round(self) -> int | None:
+        """After which the node leaves: its own last one or the run's, whichever comes first; None: it stays."""
+        planned = -(-self.run.total_steps // self.run.inner_steps) or None
+        return min((last for last in (self.node.rounds, planned) if last is not None), default=None)
 
 
 @cache

@@ -57,7 +57,20 @@ def load_config(
         problems += layer.problems
     if problems:
         raise ConfigError("\n".join(problems))
-    return Config(run=RunConfig(**merged["run"]), node=NodeConfig(**merged["node"]))
+    config = Config(run=RunConfig(**merged["run"]), node=NodeConfig(**merged["node"]))
+    _check_schedule(config.run)
+    return config
+
+
+def _check_schedule(run: RunConfig) -> None:
+    """What no layer can see by itself. Raises ConfigError."""
+    if run.decay_steps and not run.total_steps:
+        raise ConfigError("[run] decay_steps: nobody knows when to begin; set total_steps, the planned inner steps")
+    if run.decay_steps and run.warmup_steps + run.decay_steps > run.total_steps:
+        raise ConfigError(
+            f"[run] decay_steps: {run.warmup_steps} warmup_steps and {run.decay_steps} decay_steps are more than the "
+            f"{run.total_steps} total_steps; set a larger total_steps, or less of the others"
+        )
 
 
 class _Layer:

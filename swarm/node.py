@@ -260,7 +260,8 @@ class Node:
 
         self.trainer.load_flat(self.state.theta_P)
         samples = (index for start, stop in ranges for index in range(start, stop))
-        result = self.trainer.train(samples, self.config.run.inner_steps, self._should_stop, on_step)
+        steps = self.config.run.inner_steps
+        result = self.trainer.train(samples, steps, self._should_stop, on_step, first_step=(round - 1) * steps)
         self.trainer.store_flat(self._local_P)
         return result, all_finite(self._local_P)
 
@@ -321,7 +322,7 @@ class Node:
     # --- report ---
 
     def _finished(self) -> bool:
-        last = self.config.node.rounds
+        last = self.config.last_round
         return last is not None and self.member.head.height >= last
 
     def _report(self, outcome: Committed, work: Work) -> None:

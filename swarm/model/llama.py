@@ -10,6 +10,9 @@ RMSNorm (arXiv:1910.07467), rotary positions (arXiv:2104.09864), grouped queries
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -71,7 +74,8 @@ class Block(nn.Module):
 
 
 class Llama(nn.Module):
-    """Tokens (int64, B x L) to logits (B x L x V).
+    """Tokens (int64, B x L) to logits (B x L x V), or to what `head` makes of the last hidden states (B x L x D) and
+    the output matrix (V x D): a loss may not want all logits at once.
 
     documents_BL (int32, B x L), if given, says which document of its sample each token belongs to, in ascending order:
     then no document sees another, and the positions of each begin at 0.
@@ -85,7 +89,9 @@ class Llama(nn.Module):
         self.norm = nn.RMSNorm(config.dim, config.norm_eps)
         self.output = None if config.tied else nn.Linear(config.dim, config.vocab, bias=False)
 
-    def forward(self, tokens_BL: Tensor, documents_BL: Tensor | None = None) -> Tensor:
+    def forward(
+        self, tokens_BL: Tensor, documents_BL: Tensor | None = None, head: Callable[[Tensor, Tensor], Any] = F.linear
+    ) -> Any:
         cosine_LR, sine_LR = rotations(tokens_BL.shape[1], self.config, tokens_BL.device)
         mask: Mask = None
         if documents_BL is not None:
@@ -96,7 +102,7 @@ class Llama(nn.Module):
             x_BLD = layer(x_BLD, cosine_LR, sine_LR, mask)
         x_BLD = self.norm(x_BLD)
         weight_VD = self.embedding.weight if self.output is None else self.output.weight
-        return F.linear(x_BLD, weight_VD)
+        return head(x_BLD, weight_VD)
 
 
 def rotations(length: int, config: ModelConfig, device: torch.device) -> tuple[Tensor, Tensor]:

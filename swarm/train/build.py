@@ -16,6 +16,7 @@ from swarm.train.group import LocalGroup
 from swarm.train.rank import RankTrainer
 from swarm.train.ranks.messages import Form
 from swarm.train.ranks.others import OtherRanks
+from swarm.train.schedule import Schedule
 from swarm.train.step_config import LocalConfig, StepConfig
 from swarm.train.trainer import InnerTrainer
 
@@ -24,10 +25,10 @@ def step_config(run: RunConfig) -> StepConfig:
     """The part of `[run]` that inner training needs."""
     return StepConfig(
         batch_size=run.batch_size,
-        learning_rate=run.inner_lr,
-        warmup_steps=run.warmup_steps,
+        schedule=Schedule(run.inner_lr, run.warmup_steps, run.total_steps, run.decay_steps),
         weight_decay=run.weight_decay,
         grad_clip=run.grad_clip,
+        z_loss=run.z_loss,
         precision=run.precision,
     )
 
@@ -40,6 +41,7 @@ def local_config(node: NodeConfig) -> LocalConfig:
         activation_checkpointing=node.activation_checkpointing,
         compile=node.compile,
         cpu_offload=node.cpu_offload,
+        loss_chunk=node.loss_chunk,
     )
 
 

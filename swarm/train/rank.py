@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,7 +29,6 @@ from swarm.train.inner_state import load_optimizer, optimizer_vectors, store_opt
 from swarm.train.loss import summed_loss
 from swarm.train.optimizers import build_optimizer
 from swarm.train.parallel import as_fsdp, reshard, sharded_model
-from swarm.train.schedule import warmed_up
 from swarm.train.step_config import LocalConfig, StepConfig
 
 NOTHING = (0,)
@@ -110,27 +110,27 @@ class RankTrainer:
         self.feed.expect(one or NOTHING for one in ahead)
         return batch
 
-    def step(self, batch: Batch, samples: int, of: int, micro_batches: int) -> float | None:
+    def step(self, batch: Batch, samples: int, of: int, micro_batches: int, at: int) -> float | None:
         """One optimizer step of the group on `of` samples, of which this rank has `samples`, in `batch`.
 
         `micro_batches`, equal on all ranks: forward and backward passes in which the step is taken; gradients are
-        summed over ranks in the last one only. Returns the mean loss of the whole batch, nats per token, or None if
-        loss or gradient were not finite: then nothing has changed.
+        summed over ranks in the last one only. `at`: which inner step of the run this is. Returns the mean loss of the
+        whole batch, nats per token, or None if loss or gradient were not finite: then nothing has changed.
         """
         summed = torch.zeros((), device=self.group.device)
         for number in range(micro_batches):
             as_fsdp(self.model).set_requires_gradient_sync(number == micro_batches - 1)
             start, stop = share(0, samples, number, micro_batches)
-            loss = self._part(batch, start, stop) / (of * self.reader.sequence_length)
-            torch.autograd.backward(loss)
-            summed += loss.detach()
+            nats, minimised = self._part(batch, start, stop)
+            torch.autograd.backward(minimised / (of * self.reader.sequence_length))
+            summed += nats
         norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.grad_clip or math.inf)
         assert isinstance(norm, DTensor)  # the norm over all ranks, not yet summed
-        value = float(self.group.sum(summed))
+        value = float(self.group.sum(summed)) / (of * self.reader.sequence_length)
         sane = math.isfinite(value) and math.isfinite(float(norm.full_tensor()))
         if sane:
             for settings in self._optimizer.param_groups:
-                settings["lr"] = warmed_up(self.steps_taken, self.config.warmup_steps, self.config.learning_rate)
+                settings["lr"] = self.config.schedule(at)
             self._optimizer.step()
             self.steps_taken += 1
         self._optimizer.zero_grad(set_to_none=True)
@@ -141,22 +141,26 @@ class RankTrainer:
     def evaluate(self, start: int, stop: int) -> float:
         """Loss of the held-out samples [start, stop), in nats, summed; each rank computes its part of them."""
         with torch.no_grad():
-            loss = self._part(self.held_out, *share(start, stop, self.group.rank, self.group.world))
+            loss, _ = self._part(self.held_out, *share(start, stop, self.group.rank, self.group.world))
         reshard(self.model)
         return float(self.group.sum(loss))
 
-    def _part(self, batch: Batch, start: int, stop: int) -> Tensor:
-        """Summed loss of some samples. Without any we still take part, with one that counts for nothing: the other
-        ranks need us in their collectives."""
+    def _part(self, batch: Batch, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Losses of some samples. Without any we still take part, with one that counts for nothing: the other ranks
+        need us in their collectives."""
         if start == stop:
-            return self._loss(batch.rows(0, 1)) * 0.0
-        return self._loss(batch.rows(start, stop))
+            nats, minimised = self._losses(batch.rows(0, 1))
+            return nats * 0.0, minimised * 0.0
+        return self._losses(batch.rows(start, stop))
 
-    def _loss(self, batch: Batch) -> Tensor:
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """`summed_loss` of these samples."""
         device, documents = self.group.device, batch.documents_BL
         inputs_BL, targets_BL = (torch.from_numpy(x_BL).to(device) for x_BL in (batch.inputs_BL, batch.targets_BL))
-        logits_BLV = self.model(inputs_BL, None if documents is None else torch.from_numpy(documents).to(device))
-        return summed_loss(logits_BLV, targets_BL)
+        head = partial(summed_loss, targets_BL=targets_BL, z_loss=self.config.z_loss, chunk=self.local.loss_chunk)
+        documents_BL = None if documents is None else torch.from_numpy(documents).to(device)
+        nats, minimised = self.model(inputs_BL, documents_BL, head)
+        return nats, minimised
 
 
 def share(start: int, stop: int, rank: int, world: int) -> tuple[int, int]:

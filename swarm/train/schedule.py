@@ -1,14 +1,35 @@
-"""The inner learning rate over a node's own steps."""
+"""The inner learning rate over the steps of the run: warm-up, stable, decay (WSD).
+
+WSD is MiniCPM's schedule (arXiv:2404.06395); the shape of the decay, 1 - sqrt, is the best one of Haegele et al.
+(arXiv:2405.18392) and that of INTELLECT-1 (arXiv:2412.01152).
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 
-def warmed_up(step: int, warmup_steps: int, learning_rate: float) -> float:
-    """Linear from learning_rate / warmup_steps at step 0 to learning_rate, then constant: a run has no known end.
 
-    Steps are the node's own, not the run's: a newcomer's AdamW starts with empty moments and needs the warm-up as much
-    as a founder's.
-    """
-    if step >= warmup_steps:
-        return learning_rate
-    return learning_rate * (step + 1) / warmup_steps
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """peak: learning rate of the stable phase; warmup_steps: of the linear rise to it; total_steps: planned inner steps
+    of the run, 0 if it has no end; decay_steps: the last of them, in which the rate falls to 0."""
+
+    peak: float
+    warmup_steps: int = 0
+    total_steps: int = 0
+    decay_steps: int = 0
+
+    def __call__(self, step: int) -> float:
+        """Of the run's inner step `step` (from 0).
+
+        The records say which round it is, and a round has the same number of steps everywhere: so all members agree,
+        newcomers and resumed runs too. Nothing a node has done by itself goes in.
+        """
+        rate = self.peak
+        if step < self.warmup_steps:
+            rate *= (step + 1) / self.warmup_steps
+        if self.decay_steps:
+            begin = self.total_steps - self.decay_steps
+            done = min(1.0, max(0.0, (step - begin) / self.decay_steps))
+            rate *= 1.0 - done**0.5
+        return rate

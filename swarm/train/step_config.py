@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from swarm.train.loss import CHUNK
+from swarm.train.schedule import Schedule
+
+DEMO_SCHEDULE = Schedule(2e-3, warmup_steps=20)
 Precision: TypeAlias = Literal["fp32", "bf16"]
 
 HELD_OUT_TOKENS = 16_384
@@ -16,10 +20,10 @@ class StepConfig:
     """From `[run]`: the same for every node, because it decides what a step computes."""
 
     batch_size: int = 4
-    learning_rate: float = 2e-3
-    warmup_steps: int = 20
+    schedule: Schedule = DEMO_SCHEDULE
     weight_decay: float = 0.1
     grad_clip: float = 1.0  # 0: no limit
+    z_loss: float = 0.0
     betas: tuple[float, float] = (0.9, 0.95)
     precision: Precision = "fp32"  # of the computation; parameters, optimizer state and sums are fp32 always
     held_out_tokens: int = HELD_OUT_TOKENS
@@ -30,7 +34,8 @@ class LocalConfig:
     """From `[node]`: how this machine computes it. No choice here changes a result by more than rounding.
 
     threads: CPU threads of one rank. micro_batch_size: samples of one forward and backward pass on one rank, 0 for all
-    that it has. activation_checkpointing: recompute the activations of every n-th layer, 0 for none.
+    that it has. activation_checkpointing: recompute the activations of every n-th layer, 0 for none. loss_chunk: tokens
+    whose logits exist at a time.
     """
 
     threads: int = 1
@@ -38,3 +43,4 @@ class LocalConfig:
     activation_checkpointing: int = 0
     compile: bool = False
     cpu_offload: bool = False
+    loss_chunk: int = CHUNK

@@ -116,8 +116,11 @@ class InnerTrainer:
         steps: int,
         should_stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[int, float], None] = _ignore,
+        *,
+        first_step: int = 0,
     ) -> TrainResult:
-        """Take up to `steps` optimizer steps on the samples with these global indices.
+        """Take up to `steps` optimizer steps on the samples with these global indices; `first_step` is the run's number
+        of the first one, on which the learning rate depends.
 
         Ends early when should_stop() says so (asked before each step, and while its data is waited for) or the samples
         run out; the last batch may be short. on_step(step, loss) follows each step that was taken. Samples may be drawn
@@ -131,7 +134,7 @@ class InnerTrainer:
             if should_stop() or (batch := self._fetch(indices, ahead, should_stop)) is None:
                 break
             trained += len(indices)
-            loss = self._step(batch, indices, ahead)
+            loss = self._step(batch, indices, ahead, first_step + step)
             if loss is None:
                 skipped += 1
                 continue
@@ -146,7 +149,7 @@ class InnerTrainer:
         """Rank 0's share, before any rank is told to take the step: a wait for it can be stopped."""
         return self.own.fetch(self._share(indices, 0), [self._share(one, 0) for one in ahead], should_stop)
 
-    def _step(self, own: Batch, indices: Indices, ahead: Sequence[Indices]) -> float | None:
+    def _step(self, own: Batch, indices: Indices, ahead: Sequence[Indices], at: int) -> float | None:
         """One step of the whole group on the whole batch: each rank gets its share, in equally many micro-batches."""
         world, of = self._others.world, len(indices)
         most = -(-of // world)
@@ -155,10 +158,10 @@ class InnerTrainer:
         def command(rank: int) -> Step:
             coming = tuple(ranges_of(self._share(one, rank)) for one in ahead)
             samples = ranges_of(self._share(indices, rank))
-            return Step(samples=samples, ahead=coming, of=of, micro_batches=micro_batches)
+            return Step(samples=samples, ahead=coming, of=of, micro_batches=micro_batches, at=at)
 
         with self._others.doing(command):
-            return self.own.step(own, len(self._share(indices, 0)), of, micro_batches)
+            return self.own.step(own, len(self._share(indices, 0)), of, micro_batches, at)
 
     def _share(self, indices: Indices, rank: int) -> Indices:
         first, last = share(0, len(indices), rank, self._others.world)

@@ -32,6 +32,36 @@ def problems(*args: object) -> list[str]:
     return str(caught.value).splitlines()
 
 
+class TestSchedule:
+    @pytest.mark.parametrize(
+        ("steps", "complaint"),
+        [
+            ("decay_steps = 5", "decay_steps: nobody knows when to begin; set total_steps"),
+            (
+                "warmup_steps = 6\ntotal_steps = 10\ndecay_steps = 5",
+                "6 warmup_steps and 5 decay_steps are more than the 10",
+            ),
+        ],
+    )
+    def test_a_decay_needs_its_place_in_the_plan(self, write: Write, steps: str, complaint: str) -> None:
+        (line,) = problems(write(f"[run]\n{steps}\n"))
+        assert complaint in line
+
+    def test_its_parts_may_come_from_different_layers(self, write: Write) -> None:
+        config = load_config(write("[run]\ndecay_steps = 5\n"), {"SWARM_RUN__TOTAL_STEPS": "90"})
+        assert (config.run.decay_steps, config.run.total_steps) == (5, 90)
+
+    @pytest.mark.parametrize(
+        ("total_steps", "rounds", "last"),
+        [(0, None, None), (0, 7, 7), (100, None, 10), (101, None, 11), (100, 7, 7), (100, 12, 10)],
+    )
+    def test_a_node_leaves_after_its_last_round_or_the_runs(
+        self, total_steps: int, rounds: int | None, last: int | None
+    ) -> None:
+        config = Config(run=RunConfig(inner_steps=10, total_steps=total_steps), node=NodeConfig(rounds=rounds))
+        assert config.last_round == last
+
+
 class TestLayers:
     def test_nothing_given_is_the_default(self) -> None:
         assert load_config() == Config()
@@ -179,6 +209,9 @@ class TestFingerprint:
             {"warmup_steps": 3},
             {"weight_decay": 0.0},
             {"grad_clip": 0.0},
+            {"z_loss": 1e-4},
+            {"total_steps": 100},
+            {"decay_steps": 10},
         ],
     )
     def test_every_field_counts(self, change: dict[str, object]) -> None:

@@ -45,8 +45,17 @@ def test_steps_and_codec_are_those_of_the_report(config: Config) -> None:
     assert run.batch_size * run.sequence_length == 2**20
     assert (run.inner_steps, run.codec, run.outer_lr, run.outer_momentum) == (100, "int8", 0.7, 0.9)
     inner = step_config(run)
-    assert (inner.learning_rate, inner.betas, inner.weight_decay) == (7.5e-5, (0.9, 0.95), 0.1)
-    assert (inner.warmup_steps, inner.grad_clip, inner.precision) == (1000, 1.0, "bf16")
+    assert (inner.betas, inner.weight_decay, inner.z_loss) == ((0.9, 0.95), 0.1, 2e-4)
+    assert (inner.grad_clip, inner.precision) == (1.0, "bf16")
+
+
+def test_the_learning_rate_begins_to_fall_where_the_mix_changes_and_ends_at_nothing(config: Config) -> None:
+    schedule = step_config(config.run).schedule
+    assert schedule(999) == schedule(74_700) == 7.5e-5 > schedule(74_701)
+    assert schedule(74_700 + 15_700 // 4) == pytest.approx(7.5e-5 / 2)
+    assert schedule(90_400) == 0
+    assert config.last_round == 904
+    assert abs(ANNEALING / SAMPLES - 74_700 / config.run.total_steps) < 1e-3
 
 
 def test_eight_gpus_are_one_member_and_share_each_batch_evenly(config: Config) -> None:

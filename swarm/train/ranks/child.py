@@ -98,7 +98,7 @@ def _obey(command: object, lent: list[SharedMemory], trainer: RankTrainer, vecto
             indices = indices_of(command.samples)
             batch = trainer.fetch(indices, map(indices_of, command.ahead))
             assert batch is not None, "nothing stops the wait"
-            trainer.step(batch, len(indices), command.of, command.micro_batches)
+            trainer.step(batch, len(indices), command.of, command.micro_batches, command.at)
         case messages.Evaluate(start=start, stop=stop):
             trainer.evaluate(start, stop)
         case messages.StoreOptimizer(names=names):

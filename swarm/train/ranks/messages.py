@@ -61,6 +61,8 @@ class Step(_Message):
     of: Annotated[int, Field(ge=1)]
     """Samples in the whole batch."""
     micro_batches: Annotated[int, Field(ge=1)]
+    at: Count
+    """Which inner step of the run this is."""
 
 
 class Evaluate(_Message):

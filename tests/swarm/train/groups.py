@@ -11,7 +11,7 @@ from swarm.train.build import open_trainer
 from swarm.train.ranks.others import OtherRanks
 from swarm.train.trainer import InnerTrainer
 
-RUN = RunConfig(model="demo", sequence_length=32, batch_size=6, warmup_steps=10)
+RUN = RunConfig(model="demo", sequence_length=32, batch_size=6, warmup_steps=10, z_loss=1e-3)
 
 
 @contextmanager
@@ -34,5 +34,6 @@ def training(world: int, run: RunConfig = RUN, **settings: Any) -> Iterator[tupl
 def losses_of(trainer: InnerTrainer, steps: int, first: int = 0) -> list[float]:
     losses: list[float] = []
     samples = iter(range(first, first + steps * trainer.own.config.batch_size))
-    trainer.train(samples, steps, on_step=lambda _, loss: losses.append(loss))
+    at = first // trainer.own.config.batch_size
+    trainer.train(samples, steps, on_step=lambda _, loss: losses.append(loss), first_step=at)
     return losses

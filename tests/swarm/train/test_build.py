@@ -4,13 +4,14 @@ from swarm.config import Config, RunConfig
 from swarm.data.open import open_reader
 from swarm.train.build import build_trainer, step_config
 from swarm.train.group import LocalGroup
+from swarm.train.schedule import Schedule
 
 
 def test_every_inner_setting_comes_from_the_run() -> None:
     run = RunConfig(batch_size=3, inner_lr=0.5, warmup_steps=7, weight_decay=0.25, grad_clip=0.125)
-    inner = step_config(run)
-    assert (inner.batch_size, inner.learning_rate) == (3, 0.5)
-    assert (inner.warmup_steps, inner.weight_decay, inner.grad_clip) == (7, 0.25, 0.125)
+    inner = step_config(run.model_copy(update={"total_steps": 50, "decay_steps": 9, "z_loss": 1e-4}))
+    assert (inner.batch_size, inner.schedule) == (3, Schedule(0.5, 7, 50, 9))
+    assert (inner.weight_decay, inner.grad_clip, inner.z_loss) == (0.25, 0.125, 1e-4)
 
 
 def test_the_trainer_of_a_run_has_its_model_and_order_of_samples() -> None:

@@ -37,7 +37,7 @@ def test_training_goes_on_with_the_same_losses_to_the_bit(group: LocalGroup) -> 
     second.load_inner_state(state)
     cold = build_trainer(Config(run=RUN), group, 1)
     cold.load_flat(theta_P)
-    losses = [trainer.train(iter(range(6, 12)), 3).loss for trainer in (first, second, cold)]
+    losses = [trainer.train(iter(range(6, 12)), 3, first_step=3).loss for trainer in (first, second, cold)]
     assert losses[0] == losses[1] != losses[2]
     assert all(np.array_equal(state.vectors[name], x_P) for name, x_P in kept.items()), "a copy, not the live moments"
 

@@ -24,13 +24,13 @@ from swarm.model.llama import Llama
 from swarm.model.sizes import SIZES, ModelConfig
 from swarm.train.group import LocalGroup
 from swarm.train.rank import RankTrainer
-from swarm.train.schedule import warmed_up
+from swarm.train.schedule import Schedule
 from swarm.train.step_config import StepConfig
 from swarm.train.trainer import InnerTrainer
 from tests.swarm.data.sources import joined, reader_of, source_of
 
 TINY = ModelConfig("tiny", dim=32, layers=2, heads=4, kv_heads=2, ffn=48, vocab=256, tied=True)
-INNER = StepConfig(batch_size=4, learning_rate=1e-2, warmup_steps=5, held_out_tokens=512)
+INNER = StepConfig(batch_size=4, schedule=Schedule(1e-2, warmup_steps=5), held_out_tokens=512)
 _TEXT_N = np.frombuffer((b"the quick brown fox jumps over the lazy dog; " * 200)[:8000], dtype=np.uint8)
 READER = reader_of(source_of(_TEXT_N[:7000], _TEXT_N[7000:]))
 
@@ -52,8 +52,10 @@ def trainer(
 
 
 def losses_of(made: InnerTrainer, steps: int, first: int = 0) -> list[float]:
+    """Of steps on samples from `first` on, as if all before had been trained on."""
     losses: list[float] = []
-    made.train(itertools.count(first), steps, on_step=lambda _, loss: losses.append(loss))
+    at = first // made.own.config.batch_size
+    made.train(itertools.count(first), steps, on_step=lambda _, loss: losses.append(loss), first_step=at)
     return losses
 
 
@@ -90,7 +92,7 @@ def unsharded_losses(steps: int) -> list[float]:
         loss = F.cross_entropy(model(inputs_BL).flatten(0, 1), targets_BL.flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), INNER.grad_clip)
-        optimizer.param_groups[0]["lr"] = warmed_up(step, INNER.warmup_steps, INNER.learning_rate)
+        optimizer.param_groups[0]["lr"] = INNER.schedule(step)
         optimizer.step()
         optimizer.zero_grad()
         losses.append(loss.item())
@@ -268,14 +270,14 @@ def test_samples_may_run_out(group: LocalGroup) -> None:
 
 def test_a_step_without_a_finite_gradient_is_left_out(group: LocalGroup, monkeypatch: pytest.MonkeyPatch) -> None:
     made, reference = trainer(group), trainer(group)
-    compute = made.own._loss
+    compute = made.own._losses
     poisoned = itertools.count()
 
-    def loss(batch: Batch) -> torch.Tensor:
-        value = compute(batch)
-        return value * math.nan if next(poisoned) == 1 else value
+    def losses(batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        nats, minimised = compute(batch)
+        return (nats, minimised * math.nan) if next(poisoned) == 1 else (nats, minimised)
 
-    monkeypatch.setattr(made.own, "_loss", loss)
+    monkeypatch.setattr(made.own, "_losses", losses)
     result = made.train(iter(range(12)), 3)
     assert (result.steps, result.skipped, result.samples, result.tokens) == (2, 1, 12, 8 * 16)
     assert math.isfinite(result.loss)
@@ -308,7 +310,7 @@ def test_documents_of_a_sample_do_not_see_each_other(group: LocalGroup) -> None:
 
     def loss(text_N: np.ndarray, length: int) -> float:
         reader = reader_of(source_of(text_N), sequence_length=length)
-        return made.own._loss(reader.batch([0])).item()
+        return made.own._losses(reader.batch([0]))[0].item()
 
     apart = sum(loss(packed[start:stop], stop - start) for start, stop in ((0, 10), (10, 33)))
     # Alone, an end is followed by the beginning of its own document; packed, by that of the other: both are "t".

@@ -32,7 +32,7 @@ class Trained:
 
 
 def trained(world: int) -> Trained:
-    with training(world) as (trainer, _):
+    with training(world, loss_chunk=40) as (trainer, _):
         losses = losses_of(trainer, STEPS)
         short = trainer.train(iter(SHORT), 1).loss
         trainer.store_flat(trainer.vectors.local_P)
