@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from swarm.config import Config, NodeConfig
-from swarm.train.ranks.messages import Load
+from swarm.train.ranks import watch
+from swarm.train.ranks.messages import Load, Step
 from swarm.train.ranks.others import OtherRanks, RankLost
 from swarm.train.trainer import InnerTrainer
 from tests.swarm.train.groups import RUN, losses_of, training
@@ -56,6 +57,30 @@ def test_a_stopped_rank_is_found_and_all_are_killed() -> None:
         assert str(lost) == "rank 1 has given no sign of life for 8 s"
         work.thread.join(60)
         assert [error.lost for error in work.error] == [lost]  # type: ignore[attr-defined]
+
+
+def test_a_group_that_stands_still_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "LEAST_SECONDS", 1.0)
+    with training(2) as (trainer, others):
+        losses_of(trainer, 3)
+        errors, release = list[Exception](), threading.Event()
+
+        def stand_still() -> None:
+            step = Step(samples=((0, 3),), ahead=(), of=6, micro_batches=1)
+            try:
+                with others.doing(lambda _rank: step):
+                    release.wait()  # instead of rank 0's part
+            except RankLost as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=stand_still)
+        thread.start()
+        lost = asyncio.run(others.watch())
+        assert lost.rank is None
+        assert lost.reason.startswith("made no progress in 'step' for")
+        release.set()
+        thread.join(60)
+        assert [error.lost for error in errors] == [lost]  # type: ignore[attr-defined]
 
 
 def test_a_rank_that_fails_says_why() -> None:
