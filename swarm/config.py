@@ -95,8 +95,10 @@ class RunConfig(Table):
     outer_lr: Rate = 0.7
     outer_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.3
     """Nesterov momentum; 0.9 suits long runs with large H and hurts short ones."""
+    inner_optimizer: Literal["adamw", "muon"] = "adamw"
+    """muon: for the matrices of the layers, with AdamW for all other parameters."""
     inner_lr: Rate = 2e-3
-    """Peak learning rate of the inner AdamW."""
+    """Peak learning rate of the inner optimizer."""
     warmup_steps: Annotated[int, Field(ge=0)] = 20
     """Inner steps, counted over rounds, in which the inner learning rate rises to its peak."""
     total_steps: Annotated[int, Field(ge=0, le=1 << 40)] = 0

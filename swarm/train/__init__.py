@@ -1,1 +1,1 @@
-"""Inner training: one node's local FSDP2 group takes AdamW steps between two rounds."""
+"""Inner training: one node's local FSDP2 group takes optimizer steps between two rounds."""

@@ -25,6 +25,7 @@ def step_config(run: RunConfig) -> StepConfig:
     """The part of `[run]` that inner training needs."""
     return StepConfig(
         batch_size=run.batch_size,
+        optimizer=run.inner_optimizer,
         schedule=Schedule(run.inner_lr, run.warmup_steps, run.total_steps, run.decay_steps),
         weight_decay=run.weight_decay,
         grad_clip=run.grad_clip,

@@ -25,9 +25,9 @@ from swarm.model.initial import initial_theta
 from swarm.model.sizes import ModelConfig
 from swarm.train.flat import layout_of, load_flat, store_flat
 from swarm.train.group import LocalGroup
-from swarm.train.inner_state import load_optimizer, optimizer_vectors, store_optimizer
+from swarm.train.inner_state import load_optimizers, optimizer_vectors, store_optimizers
 from swarm.train.loss import summed_loss
-from swarm.train.optimizers import build_optimizer
+from swarm.train.optimizers import build_optimizers
 from swarm.train.parallel import as_fsdp, reshard, sharded_model
 from swarm.train.step_config import LocalConfig, StepConfig
 
@@ -58,7 +58,7 @@ class RankTrainer:
         self.model = sharded_model(model, group, config.precision, self.local)
         self.layout: FlatLayout = layout_of(self.model)
         self._parameters = list(self.model.parameters())
-        self._optimizer = build_optimizer(self.model, config)
+        self._optimizers = build_optimizers(self.model, config, group)
         self.steps_taken = 0
 
     def settle_in_thread(self) -> None:
@@ -83,15 +83,15 @@ class RankTrainer:
 
     def optimizer_vectors(self) -> tuple[str, ...]:
         """What the optimizer keeps for each parameter (AdamW: exp_avg, exp_avg_sq); nothing before its first step."""
-        return optimizer_vectors(self._optimizer)
+        return optimizer_vectors(self._optimizers)
 
     def store_optimizer(self, vector: Callable[[str], NDArray[np.float32]]) -> None:
         """Copy this rank's rows of each of them into vector(name)."""
-        store_optimizer(self._optimizer, self.model, self.layout, self.group, vector)
+        store_optimizers(self._optimizers, self.model, self.layout, self.group, vector)
 
     def load_optimizer(self, vectors: Mapping[str, NDArray[np.float32]], steps: int) -> None:
         """Go on as if `steps` steps had been taken and had left these."""
-        load_optimizer(self._optimizer, self.model, self.layout, self.group, vectors, steps)
+        load_optimizers(self._optimizers, self.model, self.layout, self.group, vectors, steps)
         self.steps_taken = steps
 
     # --- a step ---
@@ -129,12 +129,16 @@ class RankTrainer:
         value = float(self.group.sum(summed)) / (of * self.reader.sequence_length)
         sane = math.isfinite(value) and math.isfinite(float(norm.full_tensor()))
         if sane:
-            for settings in self._optimizer.param_groups:
-                settings["lr"] = self.config.schedule(at)
-            self._optimizer.step()
-            self.steps_taken += 1
-        self._optimizer.zero_grad(set_to_none=True)
+            self._descend(self.config.schedule(at))
+        self.model.zero_grad(set_to_none=True)
         return value if sane else None
+
+    def _descend(self, learning_rate: float) -> None:
+        for optimizer in self._optimizers:
+            for settings in optimizer.param_groups:
+                settings["lr"] = learning_rate
+            optimizer.step()
+        self.steps_taken += 1
 
     # --- an evaluation ---
 

@@ -10,6 +10,7 @@ from swarm.train.schedule import Schedule
 
 DEMO_SCHEDULE = Schedule(2e-3, warmup_steps=20)
 Precision: TypeAlias = Literal["fp32", "bf16"]
+InnerOptimizer: TypeAlias = Literal["adamw", "muon"]
 
 HELD_OUT_TOKENS = 16_384
 """What a node evaluates on, unless told otherwise: a second of work for the demo model."""
@@ -20,6 +21,7 @@ class StepConfig:
     """From `[run]`: the same for every node, because it decides what a step computes."""
 
     batch_size: int = 4
+    optimizer: InnerOptimizer = "adamw"
     schedule: Schedule = DEMO_SCHEDULE
     weight_decay: float = 0.1
     grad_clip: float = 1.0  # 0: no limit

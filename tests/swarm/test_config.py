@@ -212,6 +212,7 @@ class TestFingerprint:
             {"z_loss": 1e-4},
             {"total_steps": 100},
             {"decay_steps": 10},
+            {"inner_optimizer": "muon"},
         ],
     )
     def test_every_field_counts(self, change: dict[str, object]) -> None:
