@@ -160,6 +160,10 @@ class NodeConfig(Table):
     """Keep parameters and optimizer state in CPU memory; for CUDA devices."""
     loss_chunk: Positive = 2048
     """Tokens of one rank whose logits exist at a time."""
+    deterministic: bool = False
+    """The same seed gives the same losses to the bit on this machine; slower on GPUs."""
+    peak_tflops: Rate | None = None
+    """bf16 TFLOP/s of one device, for mfu; unset: by its name where that is known."""
     rounds: Positive | None = None
     """Leave after the round with this number (round 0 only forms the first view); unset: stay."""
     bulk_lanes: Annotated[int, Field(ge=1, le=64)] = 1

@@ -336,6 +336,7 @@ class Node:
             inner_steps=result.steps if result else 0,
             train_seconds=result.seconds if result else 0.0,
             data_seconds=result.data_seconds if result else 0.0,
+            mfu=result.mfu if result else None,
             reduce_seconds=outcome.seconds,
             contributors=sum(weight > 0 for weight in record.weights),
             members=record.members,

@@ -232,6 +232,8 @@ class Round(Event):
     train_seconds: float
     data_seconds: float = 0.0
     """The part of train_seconds in which training waited for data."""
+    mfu: float | None = None
+    """Share of the devices' peak arithmetic that training used, where that is known."""
     reduce_seconds: float
     """From the end of training, or of waiting for the others' plan, to the commit."""
     round_seconds: float
@@ -261,9 +263,11 @@ class Round(Event):
     def line(self) -> str:
         loss = "did not train" if self.loss is None else f"loss {self.loss:.3f}"
         waited = f" ({self.data_seconds:.1f} for data)" if self.data_seconds > 0.01 * self.train_seconds else ""
+        speed = f" at {self.tokens / self.train_seconds:,.0f} tokens/s" if self.tokens and self.train_seconds else ""
+        mfu = f", {100 * self.mfu:.1f} % MFU" if self.mfu is not None else ""
         tries = f", attempt {self.attempt}" if self.attempt else ""
         return (
             f"round {self.round} committed: {loss}, {self.contributors} of {len(self.members)} members in the mean, "
-            f"train {self.train_seconds:.1f} s{waited}, reduce {self.reduce_seconds:.2f} s, "
+            f"train {self.train_seconds:.1f} s{waited}{speed}{mfu}, reduce {self.reduce_seconds:.2f} s, "
             f"{megabytes(self.bytes_sent)} sent{tries}"
         )

@@ -63,6 +63,8 @@ def totals(board: Board, rounds: list[Round], codec: str, params: int, bits: flo
         "rounds": len({event.round for event in trained}),
         "seconds": round(board.seconds(), 1),
         "tokens": sum(event.tokens for event in trained),
+        "tokens_per_second": tokens_per_second(trained),
+        "mfu": _mean(event.mfu for event in trained if event.mfu is not None),
         "bytes_per_param_per_round": _mean((e.bytes_sent - e.transfer_bytes_sent) / params for e in trained),
         "expected_bytes_per_param": _mean(expected_bytes(len(e.members), e.contributors, bits) for e in trained),
         "utilisation": utilisation(trained),
@@ -76,6 +78,15 @@ def totals(board: Board, rounds: list[Round], codec: str, params: int, bits: flo
 def expected_bytes(members: int, contributors: int, bits: float) -> float:
     """Payload that the mean member sends in a round, bytes per parameter."""
     return (members - 1) / members * (1 + contributors / members) * bits / 8
+
+
+def tokens_per_second(rounds: Iterable[Round]) -> float | None:
+    """Of all members together, by the time from commit to commit that the slowest of them saw."""
+    tokens, seconds = 0, dict[int, float]()
+    for event in rounds:
+        tokens += event.tokens
+        seconds[event.round] = max(seconds.get(event.round, 0.0), event.round_seconds)
+    return tokens / sum(seconds.values()) if any(seconds.values()) else None
 
 
 def utilisation(rounds: Iterable[Round]) -> float | None:

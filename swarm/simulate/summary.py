@@ -22,7 +22,9 @@ def summary(report: Mapping[str, Any]) -> list[str]:
         "per token",
         f"bytes per parameter {_shown(numbers['bytes_per_param_per_round'])} sent by a member in a round "
         f"(payload alone: {_shown(numbers['expected_bytes_per_param'])}, {numbers['codec']})",
-        f"utilisation         {_shown(numbers['utilisation'])} of the time spent training",
+        f"utilisation         {_shown(numbers['utilisation'])} of the time spent training"
+        + (f", MFU {100 * numbers['mfu']:.1f} %" if numbers["mfu"] is not None else ""),
+        f"throughput          {numbers['tokens_per_second'] or 0:,.0f} tokens/s of all members together",
     ]
     for name, loss in report.get("baseline", {}).items():
         lines.append(f"{BASELINES[name]:<19} {loss:.3f} nats per token held out")

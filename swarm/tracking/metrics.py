@@ -60,7 +60,7 @@ class Metrics(BaseModel):
 
     @classmethod
     def of(cls, time: float, event: Round, held_out: Evaluated | None) -> Metrics:
-        fields = event.model_dump() | {"mfu": getattr(event, "mfu", None), "members": len(event.members)}
+        fields = event.model_dump() | {"members": len(event.members)}
         seconds = event.round_seconds
         return cls(
             time=round(time, 3),

@@ -11,6 +11,7 @@ from swarm.config import Config, NodeConfig, RunConfig
 from swarm.data.open import open_reader
 from swarm.model.llama import Llama
 from swarm.model.sizes import model_config
+from swarm.train.determinism import be_deterministic
 from swarm.train.flat import layout_of
 from swarm.train.group import LocalGroup
 from swarm.train.rank import RankTrainer
@@ -43,6 +44,7 @@ def local_config(node: NodeConfig) -> LocalConfig:
         compile=node.compile,
         cpu_offload=node.cpu_offload,
         loss_chunk=node.loss_chunk,
+        peak_tflops=node.peak_tflops,
     )
 
 
@@ -64,6 +66,8 @@ def open_trainer(config: Config, others: OtherRanks) -> InnerTrainer:
 
     Raises SwarmError for what the configuration asks in vain, RankLost if a rank does not get that far.
     """
+    if config.node.deterministic:
+        be_deterministic()
     with torch.device("meta"):
         count = layout_of(Llama(model_config(config.run.model))).count
     vectors = others.prepare(config, count)

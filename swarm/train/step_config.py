@@ -37,7 +37,7 @@ class LocalConfig:
 
     threads: CPU threads of one rank. micro_batch_size: samples of one forward and backward pass on one rank, 0 for all
     that it has. activation_checkpointing: recompute the activations of every n-th layer, 0 for none. loss_chunk: tokens
-    whose logits exist at a time.
+    whose logits exist at a time. peak_tflops: bf16 TFLOP/s of one device, if its name does not tell.
     """
 
     threads: int = 1
@@ -46,3 +46,4 @@ class LocalConfig:
     compile: bool = False
     cpu_offload: bool = False
     loss_chunk: int = CHUNK
+    peak_tflops: float | None = None

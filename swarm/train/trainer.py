@@ -17,6 +17,7 @@ from ops.layout import FlatLayout
 from swarm.checkpoint.inner import InnerState
 from swarm.data.batch import Batch
 from swarm.data.feed import Indices, looking_ahead
+from swarm.train.mfu import flops_per_token, peak_flops
 from swarm.train.rank import RankTrainer, share
 from swarm.train.ranks.messages import Evaluate, Load, LoadOptimizer, Step, Store, StoreOptimizer, ranges_of
 from swarm.train.ranks.others import OtherRanks
@@ -32,7 +33,8 @@ class TrainResult:
 
     loss: mean over the steps taken, nats per token, NaN if none was; tokens: trained on; samples: trained on, the first
     ones of the iterator, those of skipped steps too; steps: optimizer steps taken; data_seconds: of `seconds`, spent
-    waiting for data; skipped: steps left out because their loss or gradient was not finite.
+    waiting for data; skipped: steps left out because their loss or gradient was not finite; mfu: share of the peak
+    arithmetic of all ranks' devices that the steps needed, None where no peak is known.
     """
 
     loss: float
@@ -42,6 +44,7 @@ class TrainResult:
     seconds: float
     data_seconds: float
     skipped: int
+    mfu: float | None = None
 
 
 @dataclass(slots=True)
@@ -143,7 +146,16 @@ class InnerTrainer:
             on_step(step, loss)
         mean = sum(losses) / len(losses) if losses else math.nan
         seconds, waited = time.perf_counter() - began, self.own.feed.waited_seconds - waited
-        return TrainResult(mean, tokens, trained, len(losses), seconds, waited, skipped)
+        return TrainResult(mean, tokens, trained, len(losses), seconds, waited, skipped, self.mfu(tokens, seconds))
+
+    def mfu(self, tokens: int, seconds: float) -> float | None:
+        """Model FLOPs utilisation of the whole group; None if the devices' peak is not known."""
+        own = self.own
+        peak = peak_flops(own.group.device, own.local.peak_tflops)
+        if peak is None or not seconds:
+            return None
+        flops = flops_per_token(own.model_config, self.layout.count, own.reader.sequence_length)
+        return tokens * flops / (seconds * peak * self._others.world)
 
     def _fetch(self, indices: Indices, ahead: Sequence[Indices], should_stop: Callable[[], bool]) -> Batch | None:
         """Rank 0's share, before any rank is told to take the step: a wait for it can be stopped."""

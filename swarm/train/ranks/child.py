@@ -19,6 +19,7 @@ from p2p.parent_death import die_with_parent
 from swarm.config import Config
 from swarm.data.open import open_reader
 from swarm.train.build import build_rank
+from swarm.train.determinism import be_deterministic
 from swarm.train.group import LocalGroup, Store
 from swarm.train.rank import RankTrainer
 from swarm.train.ranks import messages
@@ -74,6 +75,8 @@ def _serve(link: RankLink, store: Callable[[], Store] | None) -> None:
     link.send(messages.Done())
     link.receive(messages.Form)
     pulse.begin(setup.rank)
+    if config.node.deterministic:
+        be_deterministic()
     meeting = store() if store else store_in(rest[0], setup.world)
     group = LocalGroup(config.node.device, setup.rank, setup.world, meeting)
     trainer = build_rank(config, group)

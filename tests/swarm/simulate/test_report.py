@@ -91,6 +91,8 @@ def test_totals(board: Board) -> None:
     assert numbers["bytes_per_param_per_round"] == pytest.approx(1.1)
     assert numbers["expected_bytes_per_param"] == pytest.approx(1.0)
     assert numbers["utilisation"] == pytest.approx(0.75)
+    assert numbers["tokens_per_second"] == pytest.approx(400 / 8)
+    assert numbers["mfu"] is None
     assert (numbers["held_out_loss_first"], numbers["held_out_loss_last"]) == (5.5, 3.5)
 
 

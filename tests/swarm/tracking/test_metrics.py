@@ -16,7 +16,7 @@ from tests.test_project import read
 def test_a_line_has_all_of_a_round(tmp_path: Path) -> None:
     file = JsonLines(tmp_path / "state" / "metrics.jsonl")
     held_out = Evaluated(round=2, held_out_loss=2.25)
-    file.log(Metrics.of(1_700_000_000.12345, ROUND, held_out))
+    file.log(Metrics.of(1_700_000_000.12345, ROUND.model_copy(update={"mfu": 0.425}), held_out))
     file.log(Metrics.of(1_700_000_005.0, ROUND.model_copy(update={"loss": None, "round_seconds": 0.0}), None))
     file.close()
     first, second = [json.loads(line) for line in (tmp_path / "state" / "metrics.jsonl").read_text().splitlines()]
@@ -25,6 +25,7 @@ def test_a_line_has_all_of_a_round(tmp_path: Path) -> None:
     assert (first["round"], first["loss"], first["tokens"], first["members"]) == (3, 2.5, 4096, 4)
     assert first["tokens_per_second"] == pytest.approx(4096 / 5.0)
     assert first["utilisation"] == pytest.approx(0.8)
+    assert (first["mfu"], second["mfu"]) == (0.425, None)
     assert (first["held_out_loss"], first["held_out_round"]) == (2.25, 2)
     assert second["loss"] is None
     assert second["tokens_per_second"] == second["utilisation"] == 0.0
