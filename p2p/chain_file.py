@@ -168,6 +168,10 @@ class ChainReader:
             )
         entry = head + self._file.read(length)
         if len(entry) < _ENTRY.size + length or len(head) < _ENTRY.size:
+            if _whole_all_the_same(entry):
+                raise InvalidRecord(
+                    f"the entry at byte {self.offset} of {self.path} is damaged: the record is whole, its length wrong"
+                )
             self.torn_bytes = len(entry)
             raise StopIteration
         body = _body(entry)
@@ -187,6 +191,22 @@ def _body(entry: bytes) -> bytes | None:
     length, checksum = _ENTRY.unpack_from(entry)
     body = entry[_ENTRY.size :]
     return body if len(body) == length and crc32(body) == checksum else None
+
+
+def _whole_all_the_same(entry: bytes) -> bool:
+    """Whether an entry that is shorter than its length says holds its body: msgpack tells where that ends, and its
+    checksum is right. A crash cannot leave that behind, since lengths are written before bodies."""
+    if len(entry) <= _ENTRY.size:
+        return False
+    rest = entry[_ENTRY.size :]
+    walk = msgpack.Unpacker(max_buffer_size=len(rest))
+    walk.feed(rest)
+    try:
+        walk.skip()
+    # bytes of any kind, after whatever has happened to the disk
+    except (ValueError, RecursionError, msgpack.UnpackException):
+        return False
+    return crc32(rest[: walk.tell()]) == _ENTRY.unpack_from(entry)[1]
 
 
 def _write(file: int, data: bytes, offset: int) -> None:

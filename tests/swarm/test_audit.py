@@ -81,10 +81,10 @@ def test_the_first_violation_is_named_and_what_was_proved_before_it(
 def test_a_changed_byte_is_found_wherever_it_is(tmp_path: Path) -> None:
     path = write(tmp_path / "n0", CHAIN) / RECORDS
     whole = path.read_bytes()
-    for place in range(48, len(whole), 97):
+    for place in (*range(48, 56), *range(60, len(whole), 97)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
         proof = prove({"n0": path})
-        assert proof.violation or proof.torn, f"byte {place}"
+        assert proof.violation, f"byte {place}"
 
 
 def test_a_torn_end_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
