@@ -50,6 +50,8 @@ class NodeView:
     """Whether it holds the run's state in its present life."""
     kept: int = 0
     """Of `rounds`, those before this one may belong to a lineage that it has left: it fetched another state since."""
+    height: int = -1
+    """The last round that its state holds, committed or fetched."""
     round: int | None = None
     inner_step: int = 0
     loss: float | None = None
@@ -83,7 +85,7 @@ class NodeView:
             case Waiting():
                 self.state = "waiting"
             case Synced():
-                self.state, self.holds_state = "synced", True
+                self.state, self.holds_state, self.height = "synced", True, event.round
                 self.kept = len(self.rounds) if event.donors else self.kept
             case Behind():
                 self.holds_state = False
@@ -98,6 +100,7 @@ class NodeView:
                 self.state = "reducing"
             case Round():
                 self.rounds.append(event)
+                self.height = event.round
                 self.round, self.inner_step, self.state = event.round, event.inner_steps, "committed"
                 self.loss = event.loss if event.loss is not None else self.loss
                 self.bytes_sent += event.bytes_sent

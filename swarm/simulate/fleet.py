@@ -228,7 +228,7 @@ class Fleet:
             self.board.tell("is dead" if killed else "has left", name)
             if child.status not in (0, -signal.SIGKILL):
                 self.problems.append(f"{name} was asked to leave and ended with {_how(child)}: {child.last_line()}")
-        elif child.status == 0 and last is not None and view.committed >= last:
+        elif child.status == 0 and last is not None and view.height >= last:
             self.board.gone(name, "finished")
         else:
             self.board.gone(name, "died")

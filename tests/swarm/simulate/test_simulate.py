@@ -82,6 +82,11 @@ def test_join_leave_and_kill_happen_and_are_reported(run: Run) -> None:
     assert last["node1"] < 30
 
 
+def test_a_newcomer_that_comes_for_the_last_round_has_not_died(run: Run) -> None:
+    _, report = run(replace(SCENARIO, script=script(Fault(kind="join", after_round=11))))
+    assert report["problems"] == ["node3 joined after round 11 and never trained in a round"]
+
+
 def test_a_frozen_node_thaws_and_a_killed_one_comes_back_to_its_old_files(run: Run) -> None:
     freeze = Fault(kind="freeze", node="node1", after_round=2, seconds=0.5)
     restart = Fault(kind="restart", node="node2", after_round=3, seconds=0.3)
