@@ -56,7 +56,7 @@ def storm(targets: Mapping[str, tuple[Target, int]], frames: int, tally: Tally, 
 
 _SHORTER = (
     (re.compile(r"\b[1-9A-HJ-NP-Za-km-z]{20,}"), "PEER"),
-    (re.compile(r"\([-\d, ]+\)|[\[(]-?\d+, -?\d+[\])]|-?\b\d+\b"), "N"),
+    (re.compile(r"\([-\d, ]+\)|[\[(]-?\d+, -?\d+[\])]|-?\b\d+(\.\d+)?(e[-+]?\d+)?\b"), "N"),
     (re.compile(r"\b([A-Z]\w+)[.:] ?.*(?:[Ii]nput|[Ee]xpected|should|[Ff]ield|[Vv]alue).*"), r"a malformed \1"),
     (re.compile(r"(not msgpack|kind|its own clock|says it is|that it is).*"), r"\1"),
     (re.compile(r"(closed by the peer|does not speak our protocol): .*", re.DOTALL), r"\1"),
