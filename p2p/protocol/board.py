@@ -49,6 +49,8 @@ class Board:
         self._known: dict[str, Any] = {}
         """What was read off the board since it last changed, by question."""
         self._known_living: set[str] | None = None
+        self._objections: dict[str, tuple[Ready, str]] = {}
+        """What speaks against the last report of each peer that follows the head."""
 
     @property
     def head(self) -> Head:
@@ -59,6 +61,7 @@ class Board:
     def head(self, head: Head) -> None:
         self._head = head
         self._known.clear()
+        self._objections.clear()
 
     def once(self, question: str, now: float, answer: Callable[[], T]) -> T:
         """The answer, which must hang on nothing but statuses, head and who is alive; sought again when these change.
@@ -110,6 +113,7 @@ class Board:
         self.statuses.pop(peer, None)
         self._silent.pop(peer, None)
         self._paces.pop(peer, None)
+        self._objections.pop(peer, None)
         self._known.clear()
 
     # --- who is alive, and does what ---------------------------------------------------------------------------------
@@ -123,11 +127,13 @@ class Board:
         """Live nodes, maybe we, that say they hold the state of our head: those who can take part in the round."""
 
         def found() -> list[str]:
-            head = self.head.hash
+            head, living = self.head.hash, self.liveness.living(now)
             return [
                 peer
                 for peer, status in self.statuses.items()
-                if status.head == head and status.phase != "syncing" and self.alive(peer, now)
+                if status.head == head
+                and status.phase not in ("syncing", "leaving")
+                and (peer in living or peer == self.me)
             ]
 
         return self.once("here", now, found)
@@ -176,7 +182,10 @@ class Board:
         ready = status.ready
         if ready is None or ready.round != self.round or status.head != self.head.hash:
             return ""
-        return objection_to(self.head, peer, ready)
+        known = self._objections.get(peer)
+        if known is None or (known[0] is not ready and known[0] != ready):
+            known = self._objections[peer] = (ready, objection_to(self.head, peer, ready))
+        return known[1]
 
     def state_root(self, peers: Collection[str]) -> bytes:
         """The state root that most of `peers` report (a tie goes to ours, then to the smaller); empty for nobody."""

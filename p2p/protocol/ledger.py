@@ -75,7 +75,13 @@ def assigned_to(ledger: Ledger, peer: str) -> tuple[Range, ...]:
 
 def check_claim(ledger: Ledger, peer: str, used: Sequence[Range]) -> None:
     """Raise BadClaim if `peer` used samples that were not assigned to it, or one twice."""
-    if size(used) != size(merged(used)) or subtract(used, assigned_to(ledger, peer)):
+    if used:
+        _check_used(assigned_to(ledger, peer), peer, used)
+
+
+def _check_used(assigned: tuple[Range, ...], peer: str, used: Sequence[Range]) -> None:
+    twice = len(used) > 1 and size(used) != size(merged(used))
+    if twice or (used != assigned and subtract(used, assigned)):
         raise BadClaim(f"{peer} claims samples that were not assigned to it")
 
 
@@ -85,8 +91,9 @@ def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
     What the seats used is committed; all else that was assigned (also to members who are gone) returns to the pool
     and is handed out first. Raises BadClaim if a seat used samples that were not assigned to it, or one twice.
     """
+    own = {assignment.peer: assignment.ranges for assignment in reversed(ledger.assigned)}
     for seat in seats:
-        check_claim(ledger, seat.peer, seat.used)
+        _check_used(own.get(seat.peer, ()), seat.peer, seat.used)
     outstanding = [span for assignment in ledger.assigned for span in assignment.ranges]
     used = [span for seat in seats for span in seat.used]
     pool = merged((*ledger.free, *subtract(outstanding, used)))

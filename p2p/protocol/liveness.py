@@ -21,6 +21,9 @@ LOOK_SECONDS = 0.2
 """How long it stays as it is who counts as alive, while nobody comes or goes."""
 
 
+ROUNDING = 1e-6
+
+
 @lru_cache(4096)
 def tag(peer: str) -> int:
     """Four bytes that stand for a peer in heartbeats."""
@@ -67,21 +70,25 @@ class Liveness:
         self._suspects: list[tuple[str, float]] = []
         """(suspect, since when) as of the last look."""
         self._looked_at = float("-inf")
+        self._looks_good_until = float("-inf")
+        """Before this time nothing but news changes who counts as alive."""
         self._heard: tuple[list[str], tuple[int, ...]] = ([], ())
         """Whom `hears` found last, and its answer."""
+        self._hears_since, self._hears_until = float("inf"), float("-inf")
+        """Who was heard since then is in it, and before that time nobody falls out of it."""
         self._news = True
         """Whether `_living` is out of date, whatever the time."""
 
     def linked(self, peer: str, now: float) -> None:
         """A link came up: a fresh start, also for a peer that had left."""
         self._peers[peer] = _Peer(heard=now, linked=True)
-        self._news = True
+        self._changed()
 
     def unlinked(self, peer: str, reason: str = "") -> None:
         """The link was lost; a redial is on its way, so nothing is concluded yet."""
         if peer in self._peers:
             self._peers[peer].linked, self._peers[peer].lost = False, reason
-            self._news = True
+            self._changed()
 
     def unreachable(self, peer: str, now: float, reason: str = "") -> None:
         """The redial failed too. Of a stranger that says nothing: it never was a peer."""
@@ -96,6 +103,8 @@ class Liveness:
         if entry is None:
             entry = self._peers[peer] = _Peer(heard=now)
         changed, first = hears != entry.hears, any(entry.reported < since for _, since in self._suspects)
+        if entry.heard < self._hears_since:
+            self._hears_until = float("-inf")
         entry.heard = entry.reported = now
         if changed:
             entry.hears, entry.heard_tags = hears, None
@@ -105,17 +114,20 @@ class Liveness:
         """We stood still ourselves for so long: what the others said meanwhile waits for us, so nobody was silent."""
         for entry in self._peers.values():
             entry.heard += seconds
-        self._news = True
+        self._changed()
 
     def left(self, peer: str, now: float) -> None:
         """`peer` said that it leaves: dead by its own word."""
         self._peers.setdefault(peer, _Peer(heard=now)).left = True
-        self._news = True
+        self._changed()
 
     def forget(self, peer: str) -> None:
         """Drop what is known of a peer that is gone for good."""
         self._peers.pop(peer, None)
-        self._news = True
+        self._changed()
+
+    def _changed(self) -> None:
+        self._news, self._hears_until = True, float("-inf")
 
     def suspect_since(self, peer: str, now: float) -> float | None:
         """When the suspicion of `peer` began; None if it is not suspect."""
@@ -134,10 +146,10 @@ class Liveness:
         """All peers that count as alive. It is asked after every message and hangs on time, so it is computed a few
         times a second, and whenever somebody comes or goes."""
         if self._news or not 0 <= now - self._looked_at < LOOK_SECONDS:
-            living = self._look(now)
-            self._living = (
-                living if living != self._living else self._living
-            )  # one object as long as nobody comes or goes
+            if self._news or now < self._looked_at or now >= self._looks_good_until:
+                living = self._look(now)
+                if living != self._living:  # one object as long as nobody comes or goes
+                    self._living = living
             self._looked_at, self._news = now, False
         return self._living
 
@@ -145,6 +157,7 @@ class Liveness:
         """A suspect lives if one who is not says since then that it hears it, or said so last and may say so again."""
         living, witnesses = set[str](), list[_Peer]()
         suspects = self._suspects = []
+        oldest = now
         for peer, entry in self._peers.items():
             if entry.left:
                 continue
@@ -152,12 +165,17 @@ class Liveness:
             if since is None:
                 living.add(peer)
                 witnesses.append(entry)
+                oldest = min(oldest, entry.heard)
             else:
                 suspects.append((peer, since))
+        until = oldest + self.silence
         for peer, since in suspects:
             wait = now - since < WITNESS_SECONDS
+            if wait:
+                until = min(until, since + WITNESS_SECONDS)
             if any(w.says_it_hears(peer) and (w.reported >= since or (wait and w.linked)) for w in witnesses):
                 living.add(peer)
+        self._looks_good_until = until - ROUNDING
         return living
 
     def doubtful(self, now: float) -> list[str]:
@@ -185,10 +203,14 @@ class Liveness:
 
     def hears(self, now: float) -> tuple[int, ...]:
         """Tags of the peers that we hear: what our heartbeat tells the others."""
+        if self._hears_since <= now - self.silence / 2 < self._hears_until:
+            return self._heard[1]
         recent = now - self.silence / 2
         heard = [p for p, entry in self._peers.items() if entry.linked and entry.heard >= recent and not entry.left]
         if heard != self._heard[0]:
             self._heard = (heard, tuple(sorted(map(tag, heard))))
+        self._hears_since = recent
+        self._hears_until = min((self._peers[peer].heard for peer in heard), default=float("inf"))
         return self._heard[1]
 
     def silent(self, now: float) -> tuple[tuple[str, float], ...]:

@@ -19,7 +19,7 @@ def ready(round: int, tokens: int, used: Sequence[Range]) -> Note:
 def reducing(plan: Plan, coordinator: str) -> Note:
     """We begin to reduce as this plan says."""
     draft = plan.draft
-    start, kept, ranks = 0, 0, set[int]()
+    members, start, kept, ranks = draft.members, 0, 0, set[int]()
     for segment, route in zip(draft.segments, plan.routes, strict=True):
         kept += (segment.stop - start) if route.done else 0
         start = segment.stop
@@ -32,7 +32,7 @@ def reducing(plan: Plan, coordinator: str) -> Note:
             "coordinator": coordinator,
             "members": len(draft.voters),
             "seats": draft.voters,
-            "contributors": tuple(draft.members[rank] for rank in sorted(ranks)),
+            "contributors": tuple(members[rank] for rank in sorted(ranks)),
             "values": start,
             "kept": kept,
         },

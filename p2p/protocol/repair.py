@@ -88,12 +88,13 @@ def repaired(
 def _mended(scene: _Scene, index: int) -> list[_Stretch]:
     """What becomes of one segment."""
     draft, grid = scene.plan.draft, scene.grid
+    members = draft.members
     segment, route = draft.segments[index], scene.plan.routes[index]
     first = draft.segments[index - 1].stop // grid.piece if index else 0
     stop = -(-segment.stop // grid.piece)
-    names = tuple(draft.members[rank] for rank in bitmap.unpack(segment.contributors))
+    names = tuple(members[rank] for rank in bitmap.unpack(segment.contributors))
     left = tuple(name for name in names if name in scene.live)
-    owner = draft.members[route.owner]
+    owner = members[route.owner]
     whole = _Stretch(first, stop, names, owner, route.done)
     if owner not in scene.owners or (route.done and scene.means(owner, index) < stop - first):
         return _moved(scene, index, whole, left)

@@ -246,7 +246,10 @@ class RoundCore:
         return [notes.asked_for_record(head.height + 1, best), question]
 
     def _ahead(self, now: float) -> list[str]:
-        return [peer for peer, status in self.board.statuses.items() if self._leads_us(peer, status, now)]
+        head = self.board.head
+        same = (head.hash, head.tokens_total, head.height)
+        others = [(p, s) for p, s in self.board.statuses.items() if (s.head, s.tokens_total, s.height) != same]
+        return [peer for peer, status in others if self._leads_us(peer, status, now)]
 
     def _leads_us(self, peer: str, status: Status, now: float) -> bool:
         """Whether the peer can give us what we miss. Until it has, we open no round: ours may be committed already."""

@@ -34,7 +34,7 @@ class Chronicle:
     def message(self, tick: int, wire: Wire, message: Message) -> None:
         """A message was delivered."""
         batch = self._batch
-        batch.append(tick << 32 | wire.source.index << 20 | wire.target.index << 8 | _CODES[type(message)])
+        batch.append(tick << 32 | wire.name | _CODES[type(message)])
         if len(batch) >= BATCH:
             self._flush()
 

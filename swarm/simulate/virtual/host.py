@@ -19,12 +19,14 @@ class WireState(IntEnum):
 class Wire:
     """One direction of a link, for as long as the link lives. What is on the way when it dies is lost."""
 
-    __slots__ = ("blocked", "bulk_last", "delay", "held", "last", "source", "state", "target")
+    __slots__ = ("blocked", "bulk_last", "delay", "held", "last", "name", "source", "state", "target")
 
     def __init__(self, source: Host, target: Host, delay: int) -> None:
         self.source = source
         self.target = target
         self.delay = delay
+        self.name = source.index << 20 | target.index << 8
+        """For the event log."""
         self.state = WireState.OPEN
         self.blocked = False
         """Packets are dropped on the way: TCP keeps sending them again."""

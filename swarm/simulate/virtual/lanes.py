@@ -14,6 +14,8 @@ from swarm.simulate.virtual.host import Wire, WireState
 from swarm.simulate.virtual.links import RETRANSMIT_TICKS
 from swarm.simulate.virtual.timeline import Timeline
 
+_OPEN = WireState.OPEN
+
 Frame = tuple[Message, object]
 """A message with payload, and what the payload stands for."""
 
@@ -97,14 +99,14 @@ class Lanes:
 
     def _deliver_small(self, wire: Wire, message: Message) -> None:
         target = wire.target
-        if wire.state != WireState.OPEN or target.frozen or not target.running:
+        if wire.state is not _OPEN or target.frozen or not target.running:
             self._trouble(wire, (self._small, wire, message))
         else:
             self.hand_over(wire, message, None)
 
     def _deliver_bulk(self, wire: Wire, frame: Frame) -> None:
         target = wire.target
-        if wire.state != WireState.OPEN or target.frozen or not target.running:
+        if wire.state is not _OPEN or target.frozen or not target.running:
             self._trouble(wire, (self._bulk, wire, frame))
         else:
             self.hand_over(wire, *frame)

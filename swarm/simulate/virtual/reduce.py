@@ -104,10 +104,10 @@ class VirtualReducer:
 
     def on_payload(self, peer: str, message: Part | MeanMessage, content: object) -> None:
         """A piece is there, whole. Raises BadMessage."""
-        if self._newest is None or self._newest < message.ballot:
-            raise BadMessage(f"{message.KIND} of ballot {message.ballot.key()}: sent without being asked")
         if attempt := self._running(message.ballot):
             attempt.take(peer, message, content)
+        elif self._newest is None or self._newest < message.ballot:
+            raise BadMessage(f"{message.KIND} of ballot {message.ballot.key()}: sent without being asked")
 
     def on_link_up(self, peer: str) -> None:
         if attempt := self._running():
@@ -121,6 +121,7 @@ class VirtualReducer:
 
     def _running(self, ballot: Ballot | None = None) -> Attempt | None:
         attempt = self._attempt
-        if attempt is None or attempt.stopped or (ballot is not None and ballot != attempt.core.ballot):
+        if attempt is None or attempt.stopped:
             return None
-        return attempt
+        mine = attempt.core.ballot
+        return attempt if ballot is None or ballot is mine or ballot == mine else None
