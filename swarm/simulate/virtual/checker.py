@@ -55,9 +55,11 @@ class Checker:
         self._genesis = genesis_hash(fingerprint)
         self._votes: dict[bytes, dict[str, int]] = {}
 
-    def voted(self, peer: str, life: int, digest: bytes) -> None:
-        """A node signed a record."""
+    def voted(self, peer: str, life: int, digest: bytes) -> bool:
+        """A node signed a record. True if nobody had signed that one before."""
+        first = digest not in self._votes
         self._votes.setdefault(digest, {})[peer] = life
+        return first
 
     def applied(self, peer: str, signed: SignedRecord, means: Mapping[int, Mean], digest: bytes) -> bool:
         """A node applies a record, with these means (by piece); `digest` is of them all. True if it is new."""

@@ -1,4 +1,4 @@
-"""Plays seeded faults: when, to whom, for how long. Half of them are aimed at a reduce, where most can go wrong."""
+"""Plays seeded faults: when, to whom, for how long. Most are aimed at the moments of a round that matter."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from swarm.simulate.virtual.node import VirtualNode
 from swarm.simulate.virtual.timeline import ticks
 from swarm.simulate.virtual.world import FINGERPRINT, World
 
-AIMED = 0.5
-"""Share of faults that strike in a reduce."""
+AIMED = 0.6
+"""Share of faults that are aimed at a moment of the round."""
+MOMENTS = {"reduce": 2.0, "vote": 2.0, "attempt": 1.0}
+"""What they are aimed at, and how often: any time of the reduce, the first vote of an attempt, the start of a further
+attempt."""
+MOMENT_TICKS = 80
+"""How long after a vote or the start of an attempt such a fault may strike: votes and commits travel meanwhile."""
 AT_ONCE = 0.2
 """Share of faults that come with a second one, within AT_ONCE_TICKS."""
 AT_ONCE_TICKS = 60
@@ -25,7 +30,8 @@ COORDINATOR = 0.25
 
 
 class Director:
-    """`on_commit` and `on_reduce` are told of the first commit and the first reduce of each round."""
+    """`on_commit` and `on_reduce` are told of the first commit and the first reduce of each round, `on_vote` and
+    `on_attempt` of the first vote for each ballot and of each further attempt."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -35,7 +41,8 @@ class Director:
         self.calm = False
         self._mix = MIXES[world.settings.faults]
         self._draws = random.Random(f"{world.settings.seed}/faults")
-        self._aimed = 0
+        self._aimed: Counter[str] = Counter()
+        """Faults that wait for their moment."""
         self._reduce_ticks = 1000
         self._reducing_since = 0
         self._least = max(2, world.settings.quorum, world.settings.nodes // 3)
@@ -67,7 +74,8 @@ class Director:
         expected = self._mix.per_round
         for _ in range(int(expected + self._draws.random())):
             if self._draws.random() < AIMED:
-                self._aimed += 1
+                moment = self._draws.choices(list(MOMENTS), list(MOMENTS.values()))[0]
+                self._aimed[moment] += 1
             else:
                 delay = self._draws.uniform(0.0, 1.3 * settings.train_seconds)
                 timeline.after(ticks(delay), self._strike)
@@ -76,9 +84,21 @@ class Director:
         """The first reduce of a round began."""
         timeline = self.world.timeline
         self._reducing_since = timeline.tick
-        aimed, self._aimed = self._aimed, 0
-        for _ in range(aimed):
+        for _ in range(self._aimed.pop("reduce", 0)):
             timeline.after(self._draws.randrange(self._reduce_ticks), self._strike)
+
+    def on_vote(self) -> None:
+        """The first vote for a ballot."""
+        self._strike_soon("vote")
+
+    def on_attempt(self) -> None:
+        """A coordinator asks for promises."""
+        self._strike_soon("attempt")
+
+    def _strike_soon(self, moment: str) -> None:
+        if self._aimed[moment]:
+            self._aimed[moment] -= 1
+            self.world.timeline.after(self._draws.randrange(MOMENT_TICKS), self._strike)
 
     def _strike(self, _one: object = None, _other: object = None) -> None:
         if self.calm:
@@ -102,8 +122,9 @@ class Director:
     def _calm_down(self) -> None:
         """No more faults, and every cut mended: now the swarm has to find together."""
         self.calm = True
-        self._aimed = 0
+        self._aimed.clear()
         self.world.network.heal()
+        self.world.presence.touch(*self.world.nodes)
         for node in self.world.nodes.values():
             self._thaw(node, None)
         self._tell("every cut is mended, no more faults")
@@ -123,7 +144,7 @@ class Director:
         holders = self._holders()
         if may_lose and len(holders) <= self._least:
             live = [node for node in live if node not in holders]
-        if not live:
+        if not live or (may_lose and len(self.world.live()) <= self._least):
             return None
         if self._draws.random() < COORDINATOR:
             rank = {node.index: node.core.board.rank(node.peer) for node in live}
@@ -167,12 +188,14 @@ class Director:
             return None
         self.world.checker.may_fork = True
         self.world.network.freeze(node)
+        self.world.presence.touch(node.index)
         self._later("freeze", self._thaw, node)
         return f"{node.name} freezes"
 
     def _thaw(self, node: VirtualNode, _unused: object) -> None:
         if node.frozen and node.running:
             self.world.network.thaw(node)
+            self.world.presence.touch(node.index)
             self._tell(f"{node.name} wakes up")
 
     def _join(self) -> str:
@@ -192,11 +215,13 @@ class Director:
         self.world.checker.may_fork = True
         kind = self._kind_of_cut()
         self.world.network.cut(pair[0].index, pair[1].index, kind)
+        self.world.presence.touch(pair[0].index, pair[1].index)
         self._later("cut", self._mend, pair[0], pair[1])
         return f"{pair[0].name} and {pair[1].name} cannot reach each other any more ({kind})"
 
     def _mend(self, one: Host, other: Host) -> None:
         self.world.network.mend(one.index, other.index)
+        self.world.presence.touch(one.index, other.index)
         self._tell(f"n{one.index} and n{other.index} can reach each other again")
 
     def _partition(self) -> str | None:
@@ -207,6 +232,7 @@ class Director:
         kind = self._kind_of_cut()
         few = self._draws.sample(live, self._draws.randint(1, len(live) // 2))
         self.world.network.split((node.index for node in few), kind)
+        self.world.presence.touch(*self.world.nodes)
         self._later("partition", self._heal)
         names = ", ".join(sorted((node.name for node in few), key=lambda name: int(name[1:])))
         return f"a partition ({kind}): {names} on one side"
@@ -214,12 +240,14 @@ class Director:
     def _heal(self, _one: object, _other: object) -> None:
         if self.world.network.partition is not None:
             self.world.network.heal()
+            self.world.presence.touch(*self.world.nodes)
             self._tell("the partition ends, and every cut with it")
 
     def _break(self) -> str | None:
         pair = self._two()
         if not pair:
             return None
+        self.world.presence.touch(pair[0].index, pair[1].index)
         self.world.network.end(pair[0].index, pair[1].index, "connection reset")
         return f"the link of {pair[0].name} and {pair[1].name} breaks"
 
@@ -227,6 +255,7 @@ class Director:
         node = self._victim(may_lose=False)
         if node is None:
             return None
+        self.world.presence.touch(node.index)
         if self._draws.random() < 0.5:
             node.speed *= 5
             self._later("slow", self._speed_up, node, (5.0, 1.0))
@@ -236,6 +265,7 @@ class Director:
         return f"the network of {node.name} becomes ten times as slow"
 
     def _speed_up(self, node: VirtualNode, factors: tuple[float, float]) -> None:
+        self.world.presence.touch(node.index)
         node.speed /= factors[0]
         node.up, node.down = node.up * factors[1], node.down * factors[1]
 
@@ -244,6 +274,7 @@ class Director:
         if node is None or not node.wires:
             return None
         wire = node.wires[self._draws.choice(sorted(node.wires))]
+        self.world.presence.touch(node.index, wire.target.index)
         if wire.state == WireState.OPEN:
             wire.state = WireState.POISONED
         return f"the next frame from {node.name} to n{wire.target.index} is damaged on the way"

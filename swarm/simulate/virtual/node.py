@@ -83,8 +83,7 @@ class VirtualNode(Host):
         self.chain = chain
         self.store = VirtualStore()
         self.founds = founds
-        self.life = world.next_life(peer)
-        """Changes whenever it forgets what it voted for: with each process, and each time it falls behind."""
+        self._new_life()
         self.draws = random.Random(f"{world.settings.seed}/node/{index}/{self.life}")
         self.offset = self.draws.uniform(0.0, 600.0)
         self.rate = 1.0 + self.draws.uniform(-2e-4, 2e-4)
@@ -144,8 +143,12 @@ class VirtualNode(Host):
             return None
         return self.world.lanes.send_bulk(wire, message, content, size) - self.world.timeline.tick
 
+    def _new_life(self) -> None:
+        """Whenever it forgets what it voted for: with each process, and each time it falls behind."""
+        self.life, self.life_began = self.world.next_life(self.peer), self.world.timeline.tick
+
     def _sign(self, digest: bytes) -> bytes:
-        self.world.checker.voted(self.peer, self.life, digest)
+        self.world.voted(self, digest)
         return sign(self.peer, digest)
 
     # --- from the network ---
@@ -212,6 +215,8 @@ class VirtualNode(Host):
                 return
             match effect:
                 case Send(to, message):
+                    if type(message) is Prepare:
+                        self.world.asking()
                     if to is None:
                         lanes.broadcast(self.wires.values(), message)
                     else:
@@ -260,7 +265,7 @@ class VirtualNode(Host):
             self._train()
 
     def _miss(self) -> None:
-        self.life = self.world.next_life(self.peer)
+        self._new_life()
         self.behind = True
         if self.stage in ("training", "waiting"):
             self.after(INNER_STEP if self.stage == "training" else 0, self._begin_sync)
@@ -324,6 +329,7 @@ class VirtualNode(Host):
     def _fetched(self, target: Target) -> None:
         self.fetch = None
         self.donor.closed_because = ""
+        self.chain.truncate(target.round)
         record = self.chain.record(target.round).record if target.round >= 0 else None
         self._hold(Head(self.world.rules.fingerprint, record))
 
@@ -345,11 +351,11 @@ class VirtualNode(Host):
 
     def _donors(self) -> list[str]:
         statuses = self._statuses()
-        ahead = [peer for peer, status in statuses.items() if status.state_root and self.core.is_ahead(status)]
+        ahead = [peer for peer, status in statuses.items() if status.state_root and self.core.lead.is_ahead(status)]
         return ahead or [peer for peer, status in statuses.items() if self.core.has_our_state(status)]
 
     def _anybody_ahead(self) -> bool:
-        return any(self.core.is_ahead(status) for status in self._statuses().values())
+        return any(self.core.lead.is_ahead(status) for status in self._statuses().values())
 
     def _founders(self) -> bool:
         return any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())

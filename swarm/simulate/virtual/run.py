@@ -52,6 +52,8 @@ class Simulation:
         self._committed = -1
         self.world.on_commit = self._on_commit
         self.world.on_reduce = lambda _round: self.director.on_reduce()
+        self.world.on_vote = self.director.on_vote
+        self.world.on_attempt = self.director.on_attempt
         self.world.found()
 
     def _on_commit(self, round: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 
-from p2p.protocol.chain import MemoryChain
+from p2p.protocol.chain import MemoryChain, record_hash
 from p2p.protocol.messages import Plan, SignedRecord
 from p2p.protocol.plan import Rules
 from swarm.simulate.virtual.checker import Checker, Violation
@@ -16,6 +16,7 @@ from swarm.simulate.virtual.links import Map, noise_table
 from swarm.simulate.virtual.names import peer_id
 from swarm.simulate.virtual.network import Network
 from swarm.simulate.virtual.node import VirtualNode
+from swarm.simulate.virtual.presence import Presence
 from swarm.simulate.virtual.settings import Settings
 from swarm.simulate.virtual.timeline import Timeline
 
@@ -43,6 +44,7 @@ class World:
         self.timeline = Timeline()
         self.chronicle = Chronicle()
         self.checker = Checker(FINGERPRINT)
+        self.presence = Presence(self.timeline)
         self.means = MeanBook()
         draws = random.Random(f"{settings.seed}/links")
         self.where = Map(settings.profile, draws)
@@ -59,6 +61,9 @@ class World:
         self.on_commit: Callable[[int], None] = lambda _round: None
         self.on_reduce: Callable[[int], None] = lambda _round: None
         """Told of the first commit and the first reduce of each round."""
+        self.on_vote: Callable[[], None] = lambda: None
+        self.on_attempt: Callable[[], None] = lambda: None
+        """Told of the first vote for each record, and whenever a coordinator asks for promises."""
         self._lives: dict[str, int] = {}
 
     def found(self) -> None:
@@ -102,8 +107,20 @@ class World:
             self.rounds.add(plan.ballot.round)
             self.on_reduce(plan.ballot.round)
 
+    def voted(self, node: VirtualNode, digest: bytes) -> None:
+        """Some node signs a record."""
+        if self.checker.voted(node.peer, node.life, digest):
+            self.on_vote()
+
+    def asking(self) -> None:
+        """Some coordinator asks for promises."""
+        self.on_attempt()
+
     def applied(self, node: VirtualNode, signed: SignedRecord, means: Mapping[int, Mean], digest: bytes) -> None:
         if self.checker.applied(node.name, signed, means, digest):
+            if unheard := self.presence.unheard(self.nodes.values(), signed):
+                raise Violation(f"round {signed.record.round} is committed without the vote of {', '.join(unheard)}")
+            self.presence.committed(record_hash(signed.record))
             if signed.record.round >= self.checker.height:
                 self.committed_at = self.timeline.tick
             self.on_commit(signed.record.round)
