@@ -95,14 +95,15 @@ class Ours:
         self._plan: Any = None
 
     def prepare(self) -> None:
-        from p2p.protocol.messages import Ballot, Ready
+        from p2p.protocol.messages import Ready
         from p2p.protocol.plan import Head, Rules, fresh
 
         self._round += 1
         rules = Rules(bytes(32), len(self._x_P), "int8", self._codec.block, quota=0)
         ready = {peer: Ready(round=0, tokens=1, used=()) for peer in self._members}
-        ballot = Ballot(round=self._round, attempt=0, rank=0)
-        self._plan = fresh(rules, Head(rules.fingerprint), ballot, ready, b"", self._members)
+        head = Head(rules.fingerprint)
+        ballot = head.ballot(0, 0).model_copy(update={"round": self._round})
+        self._plan = fresh(rules, head, ballot, ready, b"", self._members)
 
     def run(self) -> None:
         self._loop.run_until_complete(self._run())

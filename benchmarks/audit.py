@@ -23,7 +23,7 @@ from p2p.chain_file import ChainFile
 from p2p.identity import Identity
 from p2p.protocol import ledger
 from p2p.protocol.chain import SIGNATURE_DOMAIN, record_hash
-from p2p.protocol.messages import Ballot, Ready, Record, SignedRecord
+from p2p.protocol.messages import Ready, Record, SignedRecord
 from p2p.protocol.plan import Head, Rules, fresh
 from swarm.audit import Proof, prove
 
@@ -55,8 +55,7 @@ def _ready(head: Head, peer: str, chance: random.Random) -> Ready:
 
 
 def _record(head: Head, ready: dict[str, Ready]) -> Record:
-    ballot = Ballot(round=head.height + 1, attempt=0, rank=0)
-    draft = fresh(RULES, head, ballot, ready, head.tokens_total.to_bytes(32), ready).draft
+    draft = fresh(RULES, head, head.ballot(0, 0), ready, head.tokens_total.to_bytes(32), ready).draft
     return draft.with_digests(tuple(bytes(32 * [1 + place % 255]) for place in range(len(draft.segments))))
 
 

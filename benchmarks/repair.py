@@ -33,7 +33,7 @@ from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
 from p2p.identity import Identity
-from p2p.protocol.messages import Ballot, Go, Mean, Message, Part, Plan, Promise, Ready
+from p2p.protocol.messages import Go, Mean, Message, Part, Plan, Promise, Ready
 from p2p.protocol.plan import Head, Rules, fresh
 from p2p.protocol.repair import repaired
 from p2p.reduce.reducer import Reducer, ReduceResult
@@ -95,7 +95,7 @@ class Node:
         books = self.reducer.progress()
         assert books is not None
         means, parts = books.leading_means(), books.leading_parts()
-        return Promise(ballot=plan.ballot, plan=plan, means=means, parts=parts, vote=None, voted=None)
+        return Promise(ballot=plan.ballot, ready=None, plan=plan, means=means, parts=parts, vote=None, voted=None)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Bench:
         await self._link(nodes)
         names = [node.name for node in nodes]
         ready = {name: Ready(round=0, tokens=1, used=()) for name in names}
-        plan = fresh(self.rules, Head(FINGERPRINT), Ballot(round=0, attempt=0, rank=0), ready, b"", names)
+        plan = fresh(self.rules, Head(FINGERPRINT), Head(FINGERPRINT).ballot(0, 0), ready, b"", names)
         for node in nodes:
             node.begin()
         began = time.perf_counter()
@@ -155,7 +155,7 @@ class Bench:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        ballot = Ballot(round=0, attempt=1, rank=0)
+        ballot = Head(FINGERPRINT).ballot(1, 0)
         again = repaired(self.rules, Head(FINGERPRINT), ballot, plan, promises, [node.name for node in live])
         assert again is not None
         return again, [asyncio.create_task(node.reducer.reduce(again)) for node in live]

@@ -134,16 +134,12 @@ class Member:
     async def gather(self) -> None:
         """Return when nobody is absent."""
         while self.absent():
-            self._changed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
+            await self._change()
 
     async def company(self) -> None:
         """Return when somebody here holds state."""
         while not any(status.state_root for status in self._statuses().values()):
-            self._changed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
+            await self._change()
 
     async def sync(self, may_found: bool) -> FetchResult | None:
         """Return when we hold the newest state: fetched from donors, or the genesis (then None).
@@ -157,22 +153,26 @@ class Member:
             if self._donors() and (result := await self._fetch()) is not None:
                 return result
             if self._may_begin(may_found):
-                self._forget_former_life()
+                self._drop_records_after(self.head.height)
                 state = await self._store.digests()
                 self._transfer.store_is_whole()
                 self._run(self._core.on_synced(self.head, state.root, self._loop.time()))
                 return None
-            self._changed.clear()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
+            await self._change()
 
-    def _forget_former_life(self) -> None:
-        """Drop records whose state is gone."""
-        records = self._chain.tip.height - self.head.height
-        self._chain.truncate(self.head.height)
+    async def _change(self) -> None:
+        """Return when anything may be different."""
+        self._changed.clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS)
+
+    def _drop_records_after(self, round: int) -> None:
+        """They are of a former life, or of donors that are gone."""
+        records = self._chain.tip.height - round
+        self._chain.truncate(round)
         if records:
-            message = f"{records} records after round {self.head.height} dropped: nobody has the state that they led to"
-            self._listener("notice", {"message": message})
+            why = f"{records} records after round {round} dropped: nobody has the state that they led to"
+            self._listener("notice", {"message": why})
 
     async def commit_round(self, tokens: int, used: tuple[Range, ...], source: Source | None) -> Outcome:
         """Take part in the round in progress and return when it is committed, or went on without us.
@@ -360,12 +360,12 @@ class Member:
         """Live peers whose state is newer than ours, or the right one for our head."""
         empty = self._store.version(0) == EMPTY
         statuses = self._statuses()
-        ahead = [peer for peer, status in statuses.items() if status.state_root and self._core.is_ahead(status)]
+        ahead = [peer for peer, status in statuses.items() if status.state_root and self._core.lead.is_ahead(status)]
         return ahead or [peer for peer, status in statuses.items() if self._core.has_our_state(status, empty)]
 
     def _anybody_ahead(self) -> bool:
         """Whether a live peer has committed more than we have, even if it cannot give its state yet."""
-        return any(self._core.is_ahead(status) for status in self._statuses().values())
+        return any(self._core.lead.is_ahead(status) for status in self._statuses().values())
 
     def _may_begin(self, may_found: bool) -> bool:
         """Whether what we hold is a state to go on from, and the newest, as far as we can see."""
@@ -390,6 +390,7 @@ class Member:
         finally:
             self._fetching = False
         if result is not None:
+            self._drop_records_after(result.round)
             head = Head(self.rules.fingerprint, self._chain.record(result.round).record if result.round >= 0 else None)
             self._run(self._core.on_synced(head, result.root, self._loop.time()))
         return result

@@ -102,8 +102,11 @@ class Board:
         return news
 
     def linked(self, peer: str, now: float) -> None:
-        """A link came up. What the peer said last holds until it speaks again; if it restarted, it counts from 1."""
+        """A link came up. What the peer said last holds until it speaks again; if it restarted, it counts from 1. That
+        others missed it was said before it came back, or they will say so again."""
         self.liveness.linked(peer, now)
+        self._silent = {other: missed - {peer} for other, missed in self._silent.items()}
+        self._known.clear()
         if (status := self.statuses.get(peer)) is not None:
             self.statuses[peer] = status.model_copy(update={"sequence": 0})
 
@@ -209,6 +212,11 @@ class Board:
             pace.longest = max(pace.longest, now - pace.since)
             pace.step, pace.since = status.inner_step, now
 
+    def unmet(self) -> list[str]:
+        """Members of the view whom others heard, while we, who have just come, have no word of them yet."""
+        strangers = (peer for peer in self.head.view if peer not in self.statuses)
+        return [peer for peer in strangers if self.liveness.vouched(peer)]
+
     # --- who reaches whom --------------------------------------------------------------------------------------------
 
     def parted(self, peer: str, others: Collection[str], now: float) -> bool:
@@ -222,7 +230,8 @@ class Board:
     def in_reach(self, ballot: Ballot) -> bool:
         """Whether it is about our round, and of an attempt that may come about; so there is always one beyond it."""
         mine = self.statuses[self.me].promised if self.me in self.statuses else None
-        return ballot.round == self.round and ballot.attempt <= ATTEMPTS_AHEAD + (mine.attempt if mine else 0)
+        ours = (ballot.round, ballot.lineage) == (self.round, self.head.lineage)
+        return ours and ballot.attempt <= ATTEMPTS_AHEAD + (mine.attempt if mine else 0)
 
     def highest_promise(self, now: float) -> Ballot | None:
         """The highest ballot of this round that anybody here has promised."""

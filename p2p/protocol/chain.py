@@ -14,7 +14,7 @@ from typing import Protocol, Self
 from blake3 import blake3
 
 from p2p.protocol import bitmap
-from p2p.protocol.messages import Record, SignedRecord
+from p2p.protocol.messages import Record, SignedRecord, lineage_of
 from p2p.protocol.model import MAX_MESSAGE_BYTES, pack
 
 GENESIS = -1
@@ -85,6 +85,8 @@ class Tip:
 def _check_shape(record: Record) -> None:
     where = f"record of round {record.round}"
     seats = len(record.seats)
+    if record.ballot.lineage != lineage_of(record.previous):
+        raise InvalidRecord(f"{where} was agreed on in a ballot of another history")
     if record.ballot.round != record.round:
         raise InvalidRecord(f"{where} was agreed on in a ballot of round {record.ballot.round}")
     if len(set(record.members)) != seats:

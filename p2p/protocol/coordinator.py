@@ -85,7 +85,7 @@ class Coordinator:
         if promise is not None:
             return self._prepare(self._why_open(promise, now), now)
         if self.first and self.board.rank(self.board.me) == 0:
-            return self._try_fresh(Ballot(round=self.board.round, attempt=0, rank=0), now)
+            return self._try_fresh(self.board.head.ballot(0, 0), now)
         return self._prepare("", now) if self._may_plan(now) else []
 
     def _why_open(self, promise: Ballot, now: float) -> str:
@@ -101,7 +101,7 @@ class Coordinator:
     def _prepare(self, reason: str, now: float) -> list[Effect]:
         highest = self.board.highest_promise(now)
         attempt = 1 + max(highest.attempt if highest else 0, self.ballot.attempt if self.ballot else 0)
-        self.ballot = Ballot(round=self.board.round, attempt=attempt, rank=self.board.rank(self.board.me))
+        self.ballot = self.board.head.ballot(attempt, self.board.rank(self.board.me))
         self.plan = None
         self.promises = {}
         self._since = self._asked = now
@@ -111,7 +111,7 @@ class Coordinator:
 
     def _question(self) -> Prepare:
         assert self.ballot is not None
-        return Prepare(ballot=self.ballot, head=self.board.head.hash)
+        return Prepare(ballot=self.ballot)
 
     # --- promises ---
 
@@ -132,6 +132,10 @@ class Coordinator:
         if promise.ballot == self.ballot:
             self.promises[peer] = promise
         return []
+
+    def on_link_up(self, peer: str) -> None:
+        """What it promised may be of a life before this one."""
+        self.promises.pop(peer, None)
 
     def know_record(self, voter: str, digest: bytes, record: Record) -> None:
         """What this voter's signature is under."""
@@ -186,9 +190,9 @@ class Coordinator:
         return self._try_fresh(self.ballot, now)
 
     def _keeps_seat(self, draft: Record, peer: str) -> bool:
-        """False for a live member whose seat is not what it reports now: it has restarted."""
+        """False for a live member whose seat is not what it promised with: it has restarted."""
         seat = next((seat for seat in draft.seats if seat.peer == peer), None)
-        ready = self.board.statuses[peer].ready
+        ready = self.promises[peer].ready
         return seat is None or (ready is not None and (ready.tokens, ready.used) == (seat.tokens, seat.used))
 
     def _follows(self, draft: Record) -> bool:

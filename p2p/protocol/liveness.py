@@ -178,6 +178,10 @@ class Liveness:
         self._looks_good_until = until - ROUNDING
         return living
 
+    def vouched(self, peer: str) -> bool:
+        """Whether anybody, maybe dead by now, said last that it hears `peer`, whom we may never have met."""
+        return any(entry.says_it_hears(peer) for entry in self._peers.values())
+
     def doubtful(self, now: float) -> list[str]:
         """Peers of whom there is more to say than that they are alive."""
         self.living(now)

@@ -48,15 +48,27 @@ class Ballot(Model):
     round: Round
     attempt: Count
     rank: Count
+    lineage: Annotated[int, Field(ge=0, lt=1 << 32)]
+    """First four bytes of the hash of the record that the round follows: what an attempt of another history left on the
+    way must match none of ours."""
 
     def key(self) -> tuple[int, int, int]:
         return (self.round, self.attempt, self.rank)
+
+    def outruns(self, other: Ballot | None) -> bool:
+        """Whether this is of a later attempt than `other` in the same history, or `other` is None."""
+        return other is None or (self.lineage == other.lineage and other < self)
 
     def __lt__(self, other: Ballot) -> bool:
         return self.key() < other.key()
 
     def __le__(self, other: Ballot) -> bool:
         return self.key() <= other.key()
+
+
+def lineage_of(head: bytes) -> int:
+    """`Ballot.lineage` of the rounds that follow the record with this hash."""
+    return int.from_bytes(head[:4], "big")
 
 
 # --- the committed round -------------------------------------------------------------------------------------------
@@ -206,7 +218,6 @@ class Prepare(Message):
 
     KIND = "prepare"
     ballot: Ballot
-    head: Digest
 
 
 class Route(Model):
@@ -236,6 +247,8 @@ class Promise(Message):
 
     KIND = "promise"
     ballot: Ballot
+    ready: Ready | None
+    """What the sender has to give in this round: its last status may be older."""
     plan: Plan | None
     """The newest plan of this round that it took up."""
     means: Annotated[tuple[Count, ...], Field(max_length=MAX_SEGMENTS)]

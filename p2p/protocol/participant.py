@@ -58,18 +58,21 @@ class Participant:
 
     def on_prepare(self, sender: str, message: Prepare) -> list[Effect]:
         """Promise the ballot if it is the highest we saw, and report what we have."""
-        objection = self._objection(sender, message.ballot)
-        if not objection and message.head != self.board.head.hash:
-            objection = "it follows another head"
-        if objection:
-            return self._refuse(sender, message, objection)
+        if objection := self._objection(sender, message.ballot):
+            return self.refuse(sender, message, objection)
         means, parts = self._progress()
         effects = self.stop() if message.ballot != self.promised else []
         if effects and sender != self.board.me:
             effects.append(notes.superseded(message.ballot, sender))
         self.promised = message.ballot
         promise = Promise(
-            ballot=message.ballot, plan=self.plan, means=means, parts=parts, vote=self.vote, voted=self.voted
+            ballot=message.ballot,
+            ready=self.ready,
+            plan=self.plan,
+            means=means,
+            parts=parts,
+            vote=self.vote,
+            voted=self.voted,
         )
         return [*effects, Send(sender, promise)]
 
@@ -82,7 +85,7 @@ class Participant:
     def on_plan(self, sender: str, message: Plan, state_root: bytes) -> list[Effect]:
         """Begin to reduce a sound plan of the highest ballot we saw."""
         if objection := self._objection(sender, message.ballot):
-            return self._refuse(sender, message, objection)
+            return self.refuse(sender, message, objection)
         if self.plan and self.plan.ballot == message.ballot:
             return []
         try:
@@ -100,6 +103,8 @@ class Participant:
         """Why we may not follow this ballot; empty if we may."""
         if ballot.round != self.board.round:
             return f"it is about round {ballot.round}, and we are in round {self.board.round}"
+        if ballot.lineage != self.board.head.lineage:
+            return "it follows another head"
         if ballot.rank != self.board.rank(sender):
             return "its ballot belongs to somebody else"
         if not self.board.in_reach(ballot):
@@ -108,7 +113,7 @@ class Participant:
             return f"we have promised to follow attempt {self.promised.attempt} of rank {self.promised.rank}"
         return ""
 
-    def _refuse(self, sender: str, message: Prepare | Plan, reason: str) -> list[Effect]:
+    def refuse(self, sender: str, message: Prepare | Plan, reason: str) -> list[Effect]:
         """Say so, once: whoever gets no answer asks again and again."""
         note = notes.refused(self.board.round, sender, message.KIND, reason)
         told = self._refused.setdefault(sender, [])

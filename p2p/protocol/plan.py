@@ -14,7 +14,7 @@ from functools import cached_property
 
 from p2p.protocol import bitmap, ledger
 from p2p.protocol.chain import genesis_hash, record_hash
-from p2p.protocol.messages import Ballot, Ledger, Plan, Ready, Record, Route, Seat, Segment
+from p2p.protocol.messages import Ballot, Ledger, Plan, Ready, Record, Route, Seat, Segment, lineage_of
 from p2p.protocol.model import MAX_PIECES
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize, piece_size, plan_spans
 
@@ -64,6 +64,14 @@ class Head:
     @cached_property
     def hash(self) -> bytes:
         return genesis_hash(self.fingerprint) if self.record is None else record_hash(self.record)
+
+    @cached_property
+    def lineage(self) -> int:
+        return lineage_of(self.hash)
+
+    def ballot(self, attempt: int, rank: int) -> Ballot:
+        """That of an attempt at the round after this record."""
+        return Ballot(round=self.height + 1, attempt=attempt, rank=rank, lineage=self.lineage)
 
     @property
     def tokens_total(self) -> int:
@@ -162,6 +170,7 @@ def check(rules: Rules, head: Head, plan: Plan, me: str, ready: Ready | None, st
 def check_draft(rules: Rules, head: Head, draft: Record) -> None:
     """Raise BadPlan unless `draft`, or the record that it became, follows from `head`."""
     _require(draft.round == head.height + 1 and draft.previous == head.hash, "it does not extend our head")
+    _require(draft.ballot.lineage == head.lineage, "its ballot is of another history")
     _require(draft.fingerprint == rules.fingerprint, "it belongs to another run")
     _require(draft.codec == rules.codec, f"codec {draft.codec!r} instead of {rules.codec!r}")
     _require(len(set(draft.members)) == len(draft.members), "a member sits twice")

@@ -14,6 +14,7 @@ from p2p.protocol.chain import record_hash
 from p2p.protocol.coordinator import Coordinator, Verify
 from p2p.protocol.effects import Behind, Effect, Send
 from p2p.protocol.entrance import Entrance
+from p2p.protocol.lead import Lead
 from p2p.protocol.liveness import HEARTBEAT_SECONDS
 from p2p.protocol.messages import (
     Ballot,
@@ -35,8 +36,6 @@ from p2p.protocol.plan import Head, Rules
 from p2p.protocol.watch import Watch
 
 FORGET_SECONDS = 60.0
-ASK_SECONDS = 0.5
-"""How long a commit that others already have may still be on its way to us before we ask for it."""
 PAUSE_SECONDS = 2.0
 """Between two ticks: longer, and it was we who stood still."""
 
@@ -61,9 +60,8 @@ class RoundCore:
         self._hears: tuple[int, ...] = ()
         self._watch = Watch(self.board.liveness)
         self._entrance = Entrance()
+        self.lead = Lead(self.board, now)
         self._ticked_at = now
-        self._asked_at = now
-        self._ahead_since: float | None = None
         self._sent: tuple[object, ...] = ("",) * 6
         """What everybody was told last, when, and that we heard whom."""
         self._sent_at = now - HEARTBEAT_SECONDS
@@ -79,7 +77,7 @@ class RoundCore:
         self.participant = Participant(self.board, self._sign, self._reduce)
         self.coordinator = Coordinator(self.board, self._verify, now, first, self._entrance)
         self._inner_step = 0
-        self._ahead_since = None
+        self.lead.new_round(now)
         self._post(now)
 
     @property
@@ -127,6 +125,7 @@ class RoundCore:
 
     def on_link_up(self, peer: str, now: float) -> list[Effect]:
         self.board.linked(peer, now)
+        self.coordinator.on_link_up(peer)
         self._hears = self.board.liveness.hears(now)
         return [Send(peer, self._post(now)), *self._settle([], now)]
 
@@ -157,8 +156,8 @@ class RoundCore:
             if objection := self.board.objection(peer, message):
                 raise BadMessage(f"{message.KIND}: {objection}")
             news = self.board.post(peer, message, now)
-            if news and self._ahead_since is None and self._leads_us(peer, message, now):
-                self._ahead_since = now
+            if news:
+                self.lead.on_status(peer, message, now)
             return self._settle([], now) if news and self._driving else []
         return self._settle(self._dispatch(peer, message, now), now)
 
@@ -170,12 +169,14 @@ class RoundCore:
                 return self._on_commit(peer, message.records[0], now) if message.records else []
             case Promise():
                 return self.coordinator.on_promise(peer, message)
-            case Prepare() if self._holds_state and not self._leaving:
-                return self._voice(peer, self.participant.on_prepare(peer, message), now)
-            case Plan() if self._holds_state and not self._leaving:
-                return self._voice(peer, self.participant.on_plan(peer, message, self._state_root), now)
-            case Prepare() | Plan():
+            case Prepare() | Plan() if not self._holds_state or self._leaving:
                 return []
+            case Prepare() | Plan() if self.lead.outrun(now):  # its sender knows less than we do
+                return self.participant.refuse(peer, message, "somebody is further than we are")
+            case Prepare():
+                return self._voice(peer, self.participant.on_prepare(peer, message), now)
+            case Plan():
+                return self._voice(peer, self.participant.on_plan(peer, message, self._state_root), now)
         raise BadMessage(f"{message.KIND} is not part of a round")
 
     def _voice(self, peer: str, effects: list[Effect], now: float) -> list[Effect]:
@@ -199,6 +200,7 @@ class RoundCore:
         effects = self.participant.on_commit(signed)
         if any(isinstance(effect, Behind) for effect in effects):
             self._holds_state = False
+            self.lead.missed(record.round, now)
             return effects
         self._state_root = b""
         self._new_round(Head(record.fingerprint, record), now, first=True)
@@ -228,32 +230,14 @@ class RoundCore:
         if self.board.once("differs", now, lambda: self._differs(now)):
             return self._fall_behind("our state is not what most members hold")
         head = self.board.head
-        ahead = self.board.once("ahead", now, lambda: self._ahead(now))
-        if not ahead:
-            self._ahead_since = None
+        best = self.lead.to_ask(now)
+        if best is None:
             return []
-        if self._ahead_since is None:
-            self._ahead_since = now
-        if now - self._ahead_since < ASK_SECONDS or now - self._asked_at < ASK_SECONDS:
-            return []
-        self._asked_at = now
-        statuses = self.board.statuses
-        best = max(ahead, key=lambda peer: (statuses[peer].tokens_total, statuses[peer].height))
-        if (theirs := statuses[best]).height != head.height + 1:
+        if (theirs := self.board.statuses[best]).height != head.height + 1:
             far = f"{best} is at round {theirs.height} with {theirs.tokens_total:,} tokens on its lineage"
             return self._fall_behind(f"{far}, we are at round {head.height} with {head.tokens_total:,}")
         question = Send(best, GetRecords(start=head.height + 1, limit=1))
         return [notes.asked_for_record(head.height + 1, best), question]
-
-    def _ahead(self, now: float) -> list[str]:
-        head = self.board.head
-        same = (head.hash, head.tokens_total, head.height)
-        others = [(p, s) for p, s in self.board.statuses.items() if (s.head, s.tokens_total, s.height) != same]
-        return [peer for peer, status in others if self._leads_us(peer, status, now)]
-
-    def _leads_us(self, peer: str, status: Status, now: float) -> bool:
-        """Whether the peer can give us what we miss. Until it has, we open no round: ours may be committed already."""
-        return self.is_ahead(status) and status.phase != "syncing" and self.board.alive(peer, now)
 
     def _differs(self, now: float) -> bool:
         """Whether most of those who hold the state of our head hold other bytes than we do.
@@ -278,16 +262,7 @@ class RoundCore:
         `empty`: we hold nothing, so we also want the state before the first record, which others compute.
         """
         same = (empty or self.board.head.record is not None) and status.head == self.board.head.hash
-        return bool(status.state_root) and (same or self.is_ahead(status))
-
-    def is_ahead(self, status: Status) -> bool:
-        """Whether its sender is further than we are: more tokens committed, then more rounds, then the smaller hash.
-
-        So of two lineages that grew apart in a partition, all members choose the same one.
-        """
-        head = self.board.head
-        theirs, ours = (status.tokens_total, status.height), (head.tokens_total, head.height)
-        return theirs > ours or (theirs == ours and status.head < head.hash)
+        return bool(status.state_root) and (same or self.lead.is_ahead(status))
 
     def forget_gone(self, now: float) -> tuple[str, ...]:
         """Peers that have long been gone take up no more room; returns them. They may come back as new ones."""
@@ -314,7 +289,7 @@ class RoundCore:
         raise AssertionError("the round core does not come to rest")
 
     def _drive(self, now: float) -> list[Effect]:
-        may_drive = self._holds_state and not self._leaving and self._ahead_since is None
+        may_drive = self._holds_state and not self._leaving and self.lead.may_drive(now)
         self._driving = may_drive and self.board.coordinator(now) == self.me
         if not self._driving:
             self.coordinator.give_up()

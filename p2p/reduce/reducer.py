@@ -125,7 +125,7 @@ class Reducer:
     def _check(self, plan: Plan) -> None:
         """That the numbers fit what we are. Whether the plan is right is the protocol's matter, and was seen to."""
         draft = plan.draft
-        if plan.ballot.round != self._round or (self._newest is not None and plan.ballot <= self._newest):
+        if plan.ballot.round != self._round or not self._before(plan.ballot):
             raise BadMessage(f"plan of ballot {plan.ballot.key()} in round {self._round} after {self._newest}")
         if draft.codec != self._codec.name or not draft.steps or draft.piece % self._codec.block:
             raise BadMessage("plan with another codec, no weight or pieces that are not whole blocks")
@@ -139,7 +139,7 @@ class Reducer:
         """Permissions that came before our plan did."""
         early, self._early = self._early, {}
         for peer, go in early.items():
-            if attempt.ballot < go.ballot:
+            if go.ballot.outruns(attempt.ballot):
                 self._early[peer] = go
             elif attempt.ballot == go.ballot:
                 try:
@@ -168,7 +168,7 @@ class Reducer:
 
     def open_payload(self, peer: str, message: Part | Mean, size: int) -> Sequence[memoryview] | None:
         """Where the payload goes; None: it is of an attempt that ended, or came already. Raises BadMessage."""
-        if self._newest is None or self._newest < message.ballot:
+        if message.ballot.outruns(self._newest):
             raise BadMessage(f"{message.KIND} of ballot {message.ballot.key()}: sent without being asked")
         attempt = self._running(message.ballot)
         return attempt.open(peer, message, size) if attempt else None
@@ -181,7 +181,7 @@ class Reducer:
 
     def on_go(self, peer: str, go: Go) -> None:
         """A member is ready to receive. Raises BadMessage."""
-        if self._newest is None or self._newest < go.ballot:
+        if self._before(go.ballot):
             self._early[peer] = go
             return
         attempt = self._running(go.ballot)
@@ -198,6 +198,10 @@ class Reducer:
         attempt = self._running()
         if attempt:
             attempt.on_link_down(peer)
+
+    def _before(self, ballot: Ballot) -> bool:
+        """Whether this may be the ballot of an attempt to come: a later one, or of a history that we change to."""
+        return ballot.outruns(self._newest) or (self._newest is not None and ballot.lineage != self._newest.lineage)
 
     def _running(self, ballot: Ballot | None = None) -> Attempt | None:
         """The newest attempt, if it has not ended and is of this ballot."""

@@ -40,7 +40,7 @@ def commit(peer: str) -> Commit:
         round=3,
         previous=b"p" * 32,
         fingerprint=b"f" * 32,
-        ballot=Ballot(round=3, attempt=0, rank=0),
+        ballot=Ballot(round=3, attempt=0, rank=0, lineage=0),
         seats=(Seat(peer=peer, tokens=5, used=()),),
         codec="int8",
         piece=10,

@@ -49,7 +49,7 @@ RECORD = Record(
     round=3,
     previous=b"p" * 32,
     fingerprint=b"f" * 32,
-    ballot=Ballot(round=3, attempt=0, rank=0),
+    ballot=Ballot(round=3, attempt=0, rank=0, lineage=0),
     seats=(Seat(peer=PEER, tokens=5, used=()), Seat(peer=OTHER, tokens=0, used=())),
     codec="int8",
     piece=5,

@@ -79,7 +79,7 @@ class VirtualReducer:
         self._encoded = True
         early, self._early = self._early, {}
         for peer, go in early.items():
-            if plan.ballot < go.ballot:
+            if go.ballot.outruns(plan.ballot):
                 self._early[peer] = go
             elif plan.ballot == go.ballot:
                 attempt.on_go(peer, go)
@@ -97,7 +97,8 @@ class VirtualReducer:
     # --- from the links ---
 
     def on_go(self, peer: str, go: Go) -> None:
-        if self._newest is None or self._newest < go.ballot:
+        newest = self._newest
+        if go.ballot.outruns(newest) or (newest is not None and go.ballot.lineage != newest.lineage):
             self._early[peer] = go
         elif attempt := self._running(go.ballot):
             attempt.on_go(peer, go)
@@ -106,7 +107,7 @@ class VirtualReducer:
         """A piece is there, whole. Raises BadMessage."""
         if attempt := self._running(message.ballot):
             attempt.take(peer, message, content)
-        elif self._newest is None or self._newest < message.ballot:
+        elif message.ballot.outruns(self._newest):
             raise BadMessage(f"{message.KIND} of ballot {message.ballot.key()}: sent without being asked")
 
     def on_link_up(self, peer: str) -> None:

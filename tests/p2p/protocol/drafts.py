@@ -29,7 +29,7 @@ def plan_of(
     bounds = spans if spans is not None else plan_spans(count, [1.0] * len(weights), size)
     owned = [(rank, stop) for rank, (start, stop) in enumerate(pairwise(bounds)) if start < stop]
     heavy = bitmap.pack((rank for rank, weight in enumerate(weights) if weight), len(weights))
-    number = Ballot(round=ballot[0], attempt=ballot[1], rank=ballot[2])
+    number = Ballot(round=ballot[0], attempt=ballot[1], rank=ballot[2], lineage=0)
     draft = Record(
         round=ballot[0],
         previous=bytes(32),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from p2p.protocol import bitmap, ledger
 from p2p.protocol.chain import SIGNATURE_DOMAIN, record_hash
-from p2p.protocol.messages import Ballot, Record, Seat, Segment, SignedRecord
+from p2p.protocol.messages import Record, Seat, Segment, SignedRecord
 from p2p.protocol.plan import Head, Rules, draft_of
 from tests.p2p.protocol.records import FINGERPRINT, peer, sign
 
@@ -64,7 +64,7 @@ def record_of(head: Head, seats: tuple[Seat, ...], root: bytes | None = None) ->
     draft = draft_of(
         replace(RULES, fingerprint=head.fingerprint),
         head,
-        Ballot(round=head.height + 1, attempt=0, rank=0),
+        head.ballot(0, 0),
         seats,
         PIECE if heavy else 0,
         segments if heavy else (),

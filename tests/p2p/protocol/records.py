@@ -6,7 +6,7 @@ from blake3 import blake3
 
 from p2p.protocol import bitmap
 from p2p.protocol.chain import SIGNATURE_DOMAIN, Tip, record_hash
-from p2p.protocol.messages import Assignment, Ballot, Ledger, Record, Seat, Segment, SignedRecord
+from p2p.protocol.messages import Assignment, Ballot, Ledger, Record, Seat, Segment, SignedRecord, lineage_of
 
 FINGERPRINT = bytes(range(32))
 
@@ -36,7 +36,7 @@ def next_record(tip: Tip, members: int = 3, tokens: int = 100, count: int = 4096
         round=round,
         previous=tip.head,
         fingerprint=tip.fingerprint,
-        ballot=Ballot(round=round, attempt=0, rank=0),
+        ballot=Ballot(round=round, attempt=0, rank=0, lineage=lineage_of(tip.head)),
         seats=seats,
         codec="int8",
         piece=count if tokens else 0,

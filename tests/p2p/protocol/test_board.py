@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2p.protocol.board import ATTEMPTS_AHEAD, FROZEN_SECONDS
-from p2p.protocol.messages import Ballot, Ready
+from p2p.protocol.messages import Ready
 from p2p.protocol.plan import MAX_TOKENS
 from tests.p2p.protocol.test_coordinator import HEAD, ROOT, A, B, C, Scene, ready
 from tests.sim.virtual_swarm import peer_name
@@ -101,11 +101,11 @@ def test_the_first_of_the_view_who_is_here_drives_the_round() -> None:
 
 def test_whoever_holds_the_highest_promise_goes_on_driving() -> None:
     scene = Scene()
-    scene.post(C, promised=Ballot(round=1, attempt=2, rank=1))
+    scene.post(C, promised=HEAD.ballot(2, 1))
     assert scene.board.coordinator(scene.now) == B
     scene.post(B, phase="leaving")
     assert scene.board.coordinator(scene.now) == A
-    scene.post(C, promised=Ballot(round=0, attempt=9, rank=2))
+    scene.post(C, promised=HEAD.ballot(9, 2).model_copy(update={"round": 0}))
     assert scene.board.highest_promise(scene.now) is None
 
 
@@ -159,10 +159,10 @@ def test_a_report_that_no_seat_can_be_made_of_is_none(peer: str, report: Ready) 
 
 def test_claims_of_attempts_that_no_swarm_gets_to_are_no_promises() -> None:
     scene = Scene()
-    scene.post(B, promised=Ballot(round=1, attempt=1 << 62, rank=1))
+    scene.post(B, promised=HEAD.ballot(1 << 62, 1))
     assert scene.board.highest_promise(scene.now) is None
     assert scene.board.coordinator(scene.now) == A
-    scene.post(A, promised=Ballot(round=1, attempt=ATTEMPTS_AHEAD, rank=0))
-    high = Ballot(round=1, attempt=2 * ATTEMPTS_AHEAD, rank=1)
+    scene.post(A, promised=HEAD.ballot(ATTEMPTS_AHEAD, 0))
+    high = HEAD.ballot(2 * ATTEMPTS_AHEAD, 1)
     scene.post(B, promised=high)
     assert scene.board.highest_promise(scene.now) == high

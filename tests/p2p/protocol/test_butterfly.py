@@ -233,7 +233,7 @@ def test_a_link_that_breaks_after_the_mean_was_complete_does_not_disturb() -> No
     assert sum(swarm.sent.values()) == before  # the new Go says what is held
 
 
-BALLOT = Ballot(round=3, attempt=0, rank=0)
+BALLOT = Ballot(round=3, attempt=0, rank=0, lineage=0)
 
 
 def member(weights: list[int], me: int = 0, *, started: bool = True) -> Butterfly:
@@ -315,6 +315,7 @@ def promises(swarm: Swarm, names: list[str]) -> dict[str, Promise]:
     return {
         name: Promise(
             ballot=BALLOT,
+            ready=None,
             plan=core.plan,
             means=core.leading_means(),
             parts=core.leading_parts(),
@@ -344,7 +345,7 @@ def test_members_die_one_after_the_other_and_the_rest_finishes_what_was_begun(
         live.remove(chance.choice(live))
         plan = swarm.cores[live[0]].plan
         owners = chance.sample(live, chance.randint(1, len(live)))
-        ballot = Ballot(round=3, attempt=attempt, rank=0)
+        ballot = Ballot(round=3, attempt=attempt, rank=0, lineage=0)
         again = repaired(rules, Head(FINGERPRINT), ballot, plan, promises(swarm, live), owners)
         if again is None:
             assert not any(seat.tokens for seat in plan.draft.seats if seat.peer in live)

@@ -16,7 +16,7 @@ from p2p.protocol.chain import (
     state_root_after,
     wire_hash,
 )
-from p2p.protocol.messages import Ballot, Record, SignedRecord
+from p2p.protocol.messages import Record, SignedRecord
 from tests.p2p.protocol.records import FINGERPRINT, history, next_record, peer, sign, signed, verify
 
 OTHER = bytes(32)
@@ -72,7 +72,7 @@ def test_wrong_records_are_refused_with_their_reason() -> None:
     refused(tip, good.model_copy(update={"round": 0}), "round 0 after round 0")
     refused(tip, good.model_copy(update={"previous": OTHER}), "another history")
     refused(tip, good.model_copy(update={"tokens_total": 1}), "miscounts")
-    refused(tip, good.model_copy(update={"ballot": Ballot(round=0, attempt=0, rank=0)}), "ballot of round 0")
+    refused(tip, good.model_copy(update={"ballot": good.ballot.model_copy(update={"round": 0})}), "ballot of round 0")
     refused(tip, good.with_digests((b"", b"d" * 32, b"d" * 32)), "without a digest")
     strange = tuple(segment.model_copy(update={"contributors": b"\x0f"}) for segment in good.segments)
     refused(tip, good.model_copy(update={"segments": strange}), "contributors without a seat")

@@ -31,7 +31,7 @@ HEAD = Head(
     fresh(
         replace(RULES, min_peers=3),
         Head(RULES.fingerprint),
-        Ballot(round=0, attempt=0, rank=0),
+        Head(RULES.fingerprint).ballot(0, 0),
         {peer: Ready(round=0, tokens=0, used=()) for peer in (A, B, C)},
         ROOT,
         (A, B, C),
@@ -106,7 +106,15 @@ class Scene:
     def promise(self, peer: str, ballot: Ballot, voted: Record | None = None, **fields: object) -> None:
         """The peer promises `ballot`; it has voted for `voted`."""
         vote = vote_of(peer, voted) if voted is not None else None
-        blank = {"ballot": ballot, "plan": None, "means": (), "parts": (), "vote": vote, "voted": voted}
+        blank = {
+            "ballot": ballot,
+            "ready": ready(peer),
+            "plan": None,
+            "means": (),
+            "parts": (),
+            "vote": vote,
+            "voted": voted,
+        }
         self.coordinator.on_promise(peer, Promise.model_validate(blank | fields))
         self.post(peer, phase="ready", ready=ready(peer), promised=ballot, vote=vote)
 
@@ -212,7 +220,7 @@ def test_a_lost_seat_starts_an_attempt_that_first_asks_for_promises_and_then_rep
     prepared = sent(effects, Prepare)
     assert [to for to, _ in prepared] == [None, A]
     ballot = prepared[0][1].ballot
-    assert ballot == Ballot(round=1, attempt=1, rank=0)
+    assert ballot == HEAD.ballot(1, 0)
     assert scene.step() == [], "nobody has promised yet"
     pieces = [segment.stop // plan.draft.piece for segment in plan.draft.segments]
     scene.promise(A, ballot, plan=plan, means=(1, 0, 2), parts=((4, 4, 3), (), ()))
@@ -244,7 +252,7 @@ def test_only_the_first_of_the_view_that_committed_the_last_round_may_plan_witho
 def lost_coordinator() -> tuple[Scene, Plan]:
     """B had made a plan for all, and died; A is the next to drive the round."""
     scene = Scene()
-    ballot = Ballot(round=1, attempt=0, rank=1)
+    ballot = HEAD.ballot(0, 1)
     plan = fresh(RULES, HEAD, ballot, {peer: ready(peer) for peer in (A, B, C)}, ROOT, (A, B, C))
     scene.post(A, phase="reducing", ready=ready(A), promised=ballot)
     scene.post(B, phase="leaving")
@@ -285,7 +293,7 @@ def test_a_record_that_one_live_seat_voted_for_is_adopted_by_the_others() -> Non
 
 def test_the_vote_with_the_highest_ballot_is_adopted() -> None:
     scene, plan = lost_coordinator()
-    higher = Ballot(round=1, attempt=1, rank=1)
+    higher = HEAD.ballot(1, 1)
     later = fresh(RULES, HEAD, higher, {peer: ready(peer) for peer in (A, C)}, ROOT, (A, C))
     ballot = sent(scene.step(), Prepare)[0][1].ballot
     scene.promise(A, ballot, full(plan))
@@ -312,7 +320,7 @@ def test_a_vote_that_proves_nothing_is_not_taken_up(lie: str) -> None:
     elif lie in ("a draft", "tokens"):
         voted = plan.draft if lie == "a draft" else record.model_copy(update={"tokens_total": 1})
         vote = vote_of(C, voted)
-    blank = {"ballot": ballot, "plan": None, "means": (), "parts": ()}
+    blank = {"ballot": ballot, "ready": ready(C), "plan": None, "means": (), "parts": ()}
     told = Promise.model_validate(blank | {"vote": vote, "voted": None if lie == "no record" else voted})
     (note,) = scene.coordinator.on_promise(C, told)
     assert isinstance(note, Note)
@@ -326,10 +334,22 @@ def test_the_vote_of_a_member_that_has_restarted_since_went_with_its_mean() -> N
     ballot = sent(scene.step(), Prepare)[0][1].ballot
     scene.promise(A, ballot)
     scene.promise(C, ballot, full(plan))
-    scene.post(C, ready=None, promised=ballot)
+    scene.coordinator.on_link_up(C)
+    effects = scene.step()
+    assert not sent(effects, Commit), "its promise is of its life before the link"
+    scene.promise(C, ballot, ready=None)
     effects = scene.step()
     assert not sent(effects, Commit)
     assert not [effect for effect in effects if isinstance(effect, Note) and effect.event == "adopted"]
+
+
+def test_a_vote_counts_though_the_last_status_of_its_member_is_older() -> None:
+    scene, plan = lost_coordinator()
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    scene.promise(A, ballot)
+    scene.promise(C, ballot, full(plan))
+    scene.post(C, phase="training", ready=None)
+    assert [effect.event for effect in scene.step() if isinstance(effect, Note)] == ["adopted"]
 
 
 def test_whoever_shows_ever_new_records_replaces_his_own() -> None:
@@ -356,7 +376,7 @@ def test_whoever_gives_no_promise_is_done_without() -> None:
 def test_it_rests_when_somebody_has_a_higher_ballot() -> None:
     scene = Scene()
     plan = scene.plan()
-    higher = Ballot(round=1, attempt=3, rank=1)
+    higher = HEAD.ballot(3, 1)
     for peer in (A, B, C):
         scene.post(peer, phase="reducing", ready=ready(peer), promised=plan.ballot if peer == A else higher)
     assert scene.step() == []

@@ -29,7 +29,7 @@ from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage
 from tests.p2p.protocol.test_plan import first, formed
 from tests.sim.virtual_swarm import peer_name
 
-BALLOT = Ballot(round=3, attempt=1, rank=2)
+BALLOT = Ballot(round=3, attempt=1, rank=2, lineage=0)
 STATUS = Status(
     sequence=7,
     height=2,
@@ -48,7 +48,9 @@ STATUS = Status(
 )
 PLAN = first(formed(), peer_name(0), peer_name(1))
 SIGNED = SignedRecord(record=PLAN.draft, signatures=((0, b"s" * 64),))
-PROMISE = Promise(ballot=BALLOT, plan=PLAN, means=(3, 1), parts=((), (2, 2)), vote=STATUS.vote, voted=PLAN.draft)
+PROMISE = Promise(
+    ballot=BALLOT, ready=STATUS.ready, plan=PLAN, means=(3, 1), parts=((), (2, 2)), vote=STATUS.vote, voted=PLAN.draft
+)
 
 
 EXAMPLES = [STATUS, PLAN, PROMISE, Commit(signed=SIGNED), Mean(ballot=BALLOT, start=0, stop=1024)]
@@ -128,6 +130,6 @@ def test_one_changed_byte_gives_a_message_or_a_refusal(position: int, value: int
 
 
 def test_ballots_are_ordered_by_round_attempt_and_rank() -> None:
-    ballots = [Ballot(round=r, attempt=a, rank=k) for r in (1, 2) for a in (0, 1) for k in (0, 1)]
+    ballots = [Ballot(round=r, attempt=a, rank=k, lineage=0) for r in (1, 2) for a in (0, 1) for k in (0, 1)]
     assert sorted(ballots, key=Ballot.key) == ballots
     assert all(before < after and before <= after for before, after in itertools.pairwise(ballots))

@@ -39,7 +39,7 @@ def member(books: Books | None = None) -> Participant:
 
 
 def plan(attempt: int = 0, rank: int = 0) -> Plan:
-    ballot = Ballot(round=1, attempt=attempt, rank=rank)
+    ballot = HEAD.ballot(attempt, rank)
     return fresh(RULES, HEAD, ballot, {peer: ready(peer) for peer in (A, B, C)}, ROOT, (A, B, C))
 
 
@@ -48,7 +48,7 @@ def digests(plan: Plan) -> tuple[bytes, ...]:
 
 
 def prepare(attempt: int, rank: int = 0) -> Prepare:
-    return Prepare(ballot=Ballot(round=1, attempt=attempt, rank=rank), head=HEAD.hash)
+    return Prepare(ballot=HEAD.ballot(attempt, rank))
 
 
 def acts(effects: list[Effect]) -> list[Effect]:
@@ -106,8 +106,8 @@ def test_lower_ballots_are_ignored_and_higher_ones_end_the_running_reduce() -> N
     effects = participant.on_prepare(A, prepare(attempt=2))
     assert effects[0] == CancelReduce()
     assert told(effects) == {"superseded": {"round": 1, "attempt": 2, "peer": A}}
-    assert participant.promised == Ballot(round=1, attempt=2, rank=0)
-    assert participant.on_reduced(Ballot(round=1, attempt=1, rank=1), digests(plan())) == []
+    assert participant.promised == HEAD.ballot(2, 0)
+    assert participant.on_reduced(HEAD.ballot(1, 1), digests(plan())) == []
     assert participant.vote is None, "a promise made since forbids the vote"
 
 
@@ -120,7 +120,7 @@ def test_a_promise_tells_how_far_the_newest_plan_has_come() -> None:
     assert report.plan == plan()
     assert (report.means, report.parts) == ((2, 0, 1), ((), (), (3, 1, 3)))
     assert report.vote is None
-    other = member(Books(Ballot(round=0, attempt=0, rank=0)))
+    other = member(Books(HEAD.ballot(0, 0).model_copy(update={"round": 0})))
     other.on_plan(A, plan(), ROOT)
     assert promise(other.on_prepare(A, prepare(attempt=1))).means == (), "an older reduce says nothing of this plan"
 
@@ -133,9 +133,9 @@ def promise(effects: list[Effect]) -> Promise:
 
 def test_another_head_or_round_gets_no_promise() -> None:
     participant = member()
-    other = Prepare(ballot=Ballot(round=1, attempt=1, rank=0), head=b"o" * 32)
+    other = Prepare(ballot=HEAD.ballot(1, 0).model_copy(update={"lineage": 7}))
     assert told(participant.on_prepare(A, other))["refused_message"]["reason"] == "it follows another head"
-    later = Prepare(ballot=Ballot(round=2, attempt=1, rank=0), head=HEAD.hash)
+    later = Prepare(ballot=HEAD.ballot(1, 0).model_copy(update={"round": 2}))
     about = "it is about round 2, and we are in round 1"
     assert told(participant.on_prepare(A, later))["refused_message"]["reason"] == about
     assert participant.promised is None
@@ -153,7 +153,7 @@ def test_a_voter_tells_a_new_coordinator_the_record_of_its_vote() -> None:
 def test_a_vote_for_an_adopted_record_bears_the_new_ballot_and_the_old_hash() -> None:
     participant = member()
     record = full(plan())
-    again = adopted(record, Ballot(round=1, attempt=1, rank=1), [B])
+    again = adopted(record, HEAD.ballot(1, 1), [B])
     effects = participant.on_plan(B, again, ROOT)
     assert acts(effects) == [StartReduce(again)]
     assert told(effects)["reducing"]["kept"] == RULES.count
@@ -191,7 +191,7 @@ def test_a_round_without_weight_is_voted_at_once() -> None:
     participant = member()
     nothing = {peer: ready(peer).model_copy(update={"tokens": 0, "used": ()}) for peer in (A, B, C)}
     participant.ready = nothing[C]
-    empty = fresh(RULES, HEAD, Ballot(round=1, attempt=0, rank=0), nothing, ROOT, (A, B, C))
+    empty = fresh(RULES, HEAD, HEAD.ballot(0, 0), nothing, ROOT, (A, B, C))
     effects = participant.on_plan(A, empty, ROOT)
     assert acts(effects) == []
     assert [*told(effects)] == ["reducing", "voted"]
@@ -209,6 +209,6 @@ def test_it_follows_no_attempt_behind_which_none_can_come() -> None:
 
 def test_whoever_is_refused_again_and_again_is_told_of_a_few_times() -> None:
     participant = member()
-    rounds = [Prepare(ballot=Ballot(round=number, attempt=0, rank=0), head=HEAD.hash) for number in range(2, 1000)]
+    rounds = [Prepare(ballot=HEAD.ballot(0, 0).model_copy(update={"round": number})) for number in range(2, 1000)]
     assert sum(len(participant.on_prepare(A, message)) for message in rounds) == MOST_REFUSALS
     assert participant.on_prepare(B, rounds[0]), "of others, too"

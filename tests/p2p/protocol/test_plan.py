@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from p2p.protocol import bitmap, ledger
-from p2p.protocol.messages import Ballot, Plan, Ready, Route, Seat, Segment
+from p2p.protocol.messages import Plan, Ready, Route, Seat, Segment
 from p2p.protocol.plan import BadPlan, Head, Rules, check, fresh
 from tests.sim.virtual_swarm import RULES, peer_name
 
@@ -21,7 +21,7 @@ ROOT = b"r" * 32
 def formed(rules: Rules = RULES) -> Head:
     """The head after a formation round of A and B."""
     begin = Head(rules.fingerprint)
-    plan = fresh(rules, begin, Ballot(round=0, attempt=0, rank=0), {A: NOTHING, B: NOTHING}, ROOT, [A, B])
+    plan = fresh(rules, begin, begin.ballot(0, 0), {A: NOTHING, B: NOTHING}, ROOT, [A, B])
     return Head(rules.fingerprint, plan.draft)
 
 
@@ -33,7 +33,7 @@ def ready(head: Head, *peers: str) -> dict[str, Ready]:
 
 
 def first(head: Head, *peers: str, owners: Sequence[str] | None = None) -> Plan:
-    return fresh(RULES, head, Ballot(round=1, attempt=0, rank=0), ready(head, *peers), ROOT, owners or peers)
+    return fresh(RULES, head, head.ballot(0, 0), ready(head, *peers), ROOT, owners or peers)
 
 
 def test_the_formation_round_hands_out_samples_and_moves_nothing() -> None:
@@ -81,7 +81,7 @@ def segment(stop: int, contributors: bytes = b"\3") -> Segment:
         ({"previous": b"p" * 32}, "extend our head"),
         ({"fingerprint": b"x" * 32}, "another run"),
         ({"codec": "fp32"}, "codec"),
-        ({"ballot": Ballot(round=1, attempt=7, rank=0)}, "ballots"),
+        ({"ballot": formed().ballot(7, 0)}, "ballots"),
         ({"state_root": b"s" * 32}, "another state"),
         ({"tokens_total": 1}, "token count"),
         ({"piece": 0}, "whole blocks"),
@@ -115,7 +115,7 @@ def test_a_new_draft_has_no_digests_but_an_adopted_record_has() -> None:
     full = plan.model_copy(update={"draft": plan.draft.with_digests((b"d" * 32,) * 2)})
     with pytest.raises(BadPlan, match="no digests"):
         check(RULES, head, full, A, ready(head, A)[A], ROOT)
-    later = full.model_copy(update={"ballot": Ballot(round=1, attempt=1, rank=0)})
+    later = full.model_copy(update={"ballot": formed().ballot(1, 0)})
     check(RULES, head, later, A, ready(head, A)[A], ROOT)
 
 
@@ -182,7 +182,7 @@ def test_too_few_founders_for_the_run() -> None:
 
 def test_a_plan_without_weight_has_nothing_to_reduce() -> None:
     head = formed()
-    nobody = fresh(RULES, head, Ballot(round=1, attempt=0, rank=0), {C: NOTHING}, ROOT, [C])
+    nobody = fresh(RULES, head, head.ballot(0, 0), {C: NOTHING}, ROOT, [C])
     check(RULES, head, nobody, C, NOTHING, ROOT)
     with pytest.raises(BadPlan, match="anything to reduce"):
         check(RULES, head, change(nobody, segments=(segment(12_000),)), C, NOTHING, ROOT)

@@ -10,11 +10,11 @@ from tests.p2p.protocol.drafts import plan_of
 from tests.p2p.protocol.records import FINGERPRINT, peer
 
 RULES = Rules(FINGERPRINT, 120, "int8", 1, quota=0)
-BALLOT = Ballot(round=3, attempt=1, rank=0)
+BALLOT = Ballot(round=3, attempt=1, rank=0, lineage=0)
 
 
 def report(plan: Plan | None, means: tuple[int, ...] = (), parts: tuple[tuple[int, ...], ...] = ()) -> Promise:
-    return Promise(ballot=BALLOT, plan=plan, means=means, parts=parts, vote=None, voted=None)
+    return Promise(ballot=BALLOT, ready=None, plan=plan, means=means, parts=parts, vote=None, voted=None)
 
 
 def mended(plan: Plan, promises: dict[str, Promise], owners: list[str] | None = None) -> Plan | None:
@@ -65,7 +65,7 @@ def test_an_owner_that_does_not_reach_all_hands_its_segment_on_with_all_contribu
 
 def test_progress_of_another_plan_counts_for_nothing() -> None:
     plan = plan_of([1, 1, 1], 120, 1, piece=10)
-    other = plan.model_copy(update={"ballot": Ballot(round=3, attempt=0, rank=7)})
+    other = plan.model_copy(update={"ballot": Ballot(round=3, attempt=0, rank=7, lineage=0)})
     promises = {peer(0): report(other, (4, 4, 4), ((4, 4, 4), (), ())), peer(1): report(None)}
     again = mended(plan, promises)
     assert again is not None

@@ -226,7 +226,14 @@ def test_a_node_opens_no_round_while_somebody_is_ahead() -> None:
     *_, late, ahead = VirtualSwarm(5).nodes  # newcomers, who never met the members of the view
     late.core.on_synced(head, b"r" * 32, 1.0)
     further = ahead.core.board.statuses[ahead.peer].model_copy(
-        update={"sequence": 9, "height": head.height + 1, "head": b"n" * 32, "phase": "training", "tokens_total": 999}
+        update={
+            "sequence": 9,
+            "height": head.height + 1,
+            "head": b"n" * 32,
+            "phase": "training",
+            "tokens_total": 999,
+            "hears": (),
+        }
     )
     late.core.on_message(ahead.peer, further, 1.1)
     effects = late.core.on_ready(0, (), 1.2)

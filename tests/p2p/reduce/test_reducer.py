@@ -199,7 +199,7 @@ async def test_a_hostile_permission_that_comes_early_does_not_harm(network: Netw
     begin(reducers, plan, codec, vectors_of(3, count, 5))
     reducers[0].on_go("a stranger", Go(ballot=plan.ballot, room=0, parts=b"", means=b""))
     reducers[0].on_go(peer(1), Go(ballot=plan.ballot, room=10**9, parts=b"", means=b""))
-    later = Ballot(round=9, attempt=0, rank=0)
+    later = Ballot(round=9, attempt=0, rank=0, lineage=0)
     reducers[0].on_go(peer(2), Go(ballot=later, room=0, parts=b"", means=b""))
     await all_reduce(reducers, plan)
     assert network.refused == []
@@ -278,7 +278,7 @@ async def test_a_death_in_the_middle_costs_only_what_the_dead_owned_or_still_owe
     for task in tasks:
         await cancelled(task)
     before = dict(network.payload_sent)
-    ballot = Ballot(round=3, attempt=1, rank=0)
+    ballot = Ballot(round=3, attempt=1, rank=0, lineage=0)
     again = repaired(rules, Head(FINGERPRINT), ballot, plan, reports, [peer(0), peer(1), peer(2)])
     assert again is not None
     results = await all_reduce(reducers[:3], again)
@@ -303,7 +303,7 @@ def promise_of(plan: Plan, reducer: Reducer) -> Promise:
     books = reducer.progress()
     assert books is not None
     means, parts = books.leading_means(), books.leading_parts()
-    return Promise(ballot=plan.ballot, plan=plan, means=means, parts=parts, vote=None, voted=None)
+    return Promise(ballot=plan.ballot, ready=None, plan=plan, means=means, parts=parts, vote=None, voted=None)
 
 
 async def test_a_broken_link_is_taken_up_where_it_broke(network: Network) -> None:
@@ -414,7 +414,7 @@ async def test_a_range_that_is_no_piece_is_refused(network: Network) -> None:
 
 async def test_a_ballot_that_we_have_not_agreed_to_is_refused(network: Network) -> None:
     def tamper(message: Message, payload: list[memoryview]) -> Message:
-        return message.model_copy(update={"ballot": Ballot(round=3, attempt=1, rank=0)})
+        return message.model_copy(update={"ballot": Ballot(round=3, attempt=1, rank=0, lineage=0)})
 
     assert "without being asked" in await attacked(network, tamper)
 
@@ -423,7 +423,7 @@ async def test_pieces_of_attempts_that_ended_are_dropped(network: Network) -> No
     codec, count = CODECS["int8"], 10_000
     plan = plan_of([1, 1], count, codec.block, ballot=(3, 2, 1))
     reducer, other = members_of(network, plan, count, codec)
-    part = Part(ballot=Ballot(round=3, attempt=1, rank=0), start=0, stop=1024)
+    part = Part(ballot=Ballot(round=3, attempt=1, rank=0, lineage=0), start=0, stop=1024)
     with pytest.raises(BadMessage, match="without being asked"):
         reducer.open_payload(peer(1), part, 1028)
     begin([reducer, other], plan, codec, vectors_of(2, count, 5))
@@ -457,7 +457,7 @@ async def test_a_plan_that_does_not_fit_is_refused(network: Network, change: dic
     with pytest.raises(BadMessage):
         await reducer.reduce(plan.model_copy(update={"draft": plan.draft.model_copy(update=change)}))
     with pytest.raises(BadMessage, match="after"):
-        await reducer.reduce(plan.model_copy(update={"ballot": Ballot(round=4, attempt=0, rank=0)}))
+        await reducer.reduce(plan.model_copy(update={"ballot": Ballot(round=4, attempt=0, rank=0, lineage=0)}))
     reducer.begin_round(3, None)
     with pytest.raises(BadMessage, match="weight that we did not report"):
         await reducer.reduce(plan)
