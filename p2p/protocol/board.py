@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from p2p.protocol.liveness import Liveness
@@ -88,11 +89,13 @@ class Board:
         if before is not None and status.sequence <= before.sequence:
             return False
         self.statuses[peer] = status
-        silent = frozenset(other for other, _ in status.silent)
+        silent = frozenset([other for other, _ in status.silent]) if status.silent else _NOBODY
         news = before is None or _said(before) != _said(status)
         if news or silent != self._silent.get(peer, _NOBODY):
             self._known.clear()
-            self._silent[peer] = silent
+            self._silent.pop(peer, None)
+            if silent:
+                self._silent[peer] = silent
         if peer == self.me:
             return True
         self.liveness.heard(peer, status.hears, now)
@@ -222,7 +225,7 @@ class Board:
     def parted(self, peer: str, others: Collection[str], now: float) -> bool:
         """Whether `peer` and one of the live `others` say that they miss each other."""
         missed = self._silent.get(peer, ())
-        missing = (other for other, silent in self._silent.items() if silent and peer in silent)
+        missing = (other for other, silent in self._silent.items() if peer in silent)
         return any(other in others and self.alive(other, now) for other in (*missed, *missing) if other != peer)
 
     # --- who drives the round ----------------------------------------------------------------------------------------
@@ -238,8 +241,8 @@ class Board:
 
         def found() -> Ballot | None:
             promises = [self.statuses[peer].promised for peer in self.here(now)]
-            current = [ballot for ballot in promises if ballot is not None and self.in_reach(ballot)]
-            return max(current, key=Ballot.key, default=None)
+            several = {ballot.key(): ballot for ballot in promises if ballot is not None}
+            return max(filter(self.in_reach, several.values()), key=Ballot.key, default=None)
 
         return self.once("highest promise", now, found)
 
@@ -285,6 +288,5 @@ class Board:
 _NOBODY: frozenset[str] = frozenset()
 
 
-def _said(status: Status) -> tuple[object, ...]:
-    """What a coordinator acts on at once; the rest can wait for the next tick."""
-    return status.head, status.state_root, status.phase, status.promised, status.ready, status.vote, status.height
+_said = attrgetter("head", "state_root", "phase", "promised", "ready", "vote", "height")
+"""What a coordinator acts on at once; the rest can wait for the next tick."""

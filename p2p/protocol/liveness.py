@@ -161,19 +161,20 @@ class Liveness:
         for peer, entry in self._peers.items():
             if entry.left:
                 continue
-            since = self.suspect_since(peer, now)
-            if since is None:
+            heard, since = entry.heard, entry.unreachable_since
+            if since is None and now - heard <= self.silence:
                 living.add(peer)
                 witnesses.append(entry)
-                oldest = min(oldest, entry.heard)
+                if heard < oldest:
+                    oldest = heard
             else:
-                suspects.append((peer, since))
+                suspects.append((peer, heard + self.silence if since is None else since))
         until = oldest + self.silence
         for peer, since in suspects:
             wait = now - since < WITNESS_SECONDS
             if wait:
                 until = min(until, since + WITNESS_SECONDS)
-            if any(w.says_it_hears(peer) and (w.reported >= since or (wait and w.linked)) for w in witnesses):
+            if any((w.reported >= since or (wait and w.linked)) and w.says_it_hears(peer) for w in witnesses):
                 living.add(peer)
         self._looks_good_until = until - ROUNDING
         return living

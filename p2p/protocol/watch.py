@@ -18,7 +18,11 @@ class Watch:
 
     def look(self, round: int, now: float) -> list[Note]:
         """What has changed since the last look; `round` is the one in progress."""
-        peers = dict.fromkeys((*self._told, *self._liveness.doubtful(now)))
+        doubtful, living = self._liveness.doubtful(now), self._liveness.living(now)
+        if not doubtful and not self._told:
+            return []
+        still_dead = {peer for peer, (state, _) in self._told.items() if state == DEAD and peer not in living}
+        peers = dict.fromkeys(peer for peer in (*self._told, *doubtful) if peer not in still_dead)
         found = [note for peer in peers if (note := self._look_at(peer, round, now)) is not None]
         known = set(self._liveness.peers())
         self._told = {peer: told for peer, told in self._told.items() if told[0] != ALIVE and peer in known}
