@@ -206,7 +206,7 @@ def _whole_all_the_same(entry: bytes) -> bool:
     # bytes of any kind, after whatever has happened to the disk
     except (ValueError, RecursionError, msgpack.UnpackException):
         return False
-    return crc32(rest[: walk.tell()]) == _ENTRY.unpack_from(entry)[1]
+    return bool(crc32(rest[: walk.tell()]) == _ENTRY.unpack_from(entry)[1])
 
 
 def _write(file: int, data: bytes, offset: int) -> None:
