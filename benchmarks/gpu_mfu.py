@@ -52,9 +52,8 @@ def measure(config: Config, steps: int, say: Say) -> TrainResult:
     finally:
         others.close()
     rate = result.tokens / result.seconds
-    say(
-        f"{steps} steps of {config.run.batch_size} x {config.run.sequence_length} tokens: {result.seconds:.2f} s, {rate:,.0f} tokens/s"
-    )
+    size = f"{config.run.batch_size} x {config.run.sequence_length} tokens"
+    say(f"{steps} steps of {size}: {result.seconds:.2f} s, {rate:,.0f} tokens/s")
     say(f"{result.data_seconds:.2f} s of it waiting for data, loss {result.loss:.3f}")
     return result
 

@@ -9,8 +9,7 @@ was before (Python, libraries, compiled kernels).
 
 Not counted: the model and the inner optimizer, which live on the node's device and here only on torch's meta device;
 and codes, about 1 byte a value with int8, in a column of their own: a reduce has those of the own contribution and of
-the mean, and the means of the last 4 rounds are kept for members that fell behind. A member that evaluates keeps a
-fourth vector while that is interrupted.
+the mean, and the means of the last 4 rounds are kept for members that fell behind.
 `vectors` are the three vectors, 12 bytes a value, `overhead` what the peak is above them.
 A model that does not fit into the memory that is free is left out and said so.
 Exit status 1 if a size that was measured takes more than 12 bytes a value and 5 %.

@@ -12,16 +12,16 @@ from swarm.train.trainer import InnerTrainer, Progress
 class SpareTimeEvaluation:
     """Of the parameters of one round at a time, however many rounds it takes.
 
-    `begin` and `go_on` belong to the trainer's thread, the rest to any. After `pause` the trainer is free as soon as it
-    is through the forward pass of one small batch and, the first time, a copy of the parameters.
+    They are in the model while nobody trains. While the node trains they wait in its local vector, which is free
+    between a commit and the end of the next training; so an evaluation needs no memory of its own. `pause` and `resume`
+    belong to any thread, the rest to the trainer's. After `pause` that is free as soon as it is through the forward
+    pass of one small batch.
     """
 
     def __init__(self, trainer: InnerTrainer) -> None:
         self._trainer = trainer
         self._round: int | None = None
         self._progress = Progress()
-        self._kept = False
-        """Whether the parameters are in the node's vector for it, and no longer in the model."""
         self._paused = threading.Event()
 
     @property
@@ -31,7 +31,19 @@ class SpareTimeEvaluation:
     def begin(self, round: int) -> None:
         """Evaluate the parameters that the model holds now: those after `round`."""
         assert not self.under_way
-        self._round, self._progress, self._kept = round, Progress(), False
+        self._round, self._progress = round, Progress()
+
+    def make_way(self) -> None:
+        """The round is over and training begins: put the evaluated parameters, if any, into the local vector."""
+        if self.under_way:
+            self._trainer.store_flat(self._trainer.vectors.local_P)
+
+    def come_back(self) -> None:
+        """Training is over: put what it made of the parameters into the local vector, and take ours back."""
+        if self.under_way:
+            self._trainer.swap_flat(self._trainer.vectors.local_P)
+        else:
+            self._trainer.store_flat(self._trainer.vectors.local_P)
 
     def pause(self) -> None:
         """The trainer is needed."""
@@ -44,15 +56,8 @@ class SpareTimeEvaluation:
     def go_on(self) -> Evaluated | None:
         """Until it is done, or paused: then None."""
         assert self._round is not None
-        if self._paused.is_set():
-            return None
-        if self._kept:
-            self._trainer.load_flat(self._trainer.vectors.kept_P)
         loss = self._trainer.evaluate(self._paused.is_set, self._progress)
         if math.isnan(loss) and self._paused.is_set():
-            if not self._kept:
-                self._trainer.store_flat(self._trainer.vectors.kept_P)
-                self._kept = True
             return None
         round, self._round = self._round, None
         return Evaluated(round=round, held_out_loss=loss)

@@ -258,11 +258,12 @@ class Node:
                 event = events.Train(round=round, inner_step=step + 1, loss=loss)
                 self._loop.call_soon_threadsafe(self._log.write, event)
 
+        self._evaluation.make_way()
         self.trainer.load_flat(self.state.theta_P)
         samples = (index for start, stop in ranges for index in range(start, stop))
         steps = self.config.run.inner_steps
         result = self.trainer.train(samples, steps, self._should_stop, on_step, first_step=(round - 1) * steps)
-        self.trainer.store_flat(self._local_P)
+        self._evaluation.come_back()
         return result, all_finite(self._local_P)
 
     def _should_stop(self) -> bool:

@@ -44,6 +44,15 @@ def load_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, theta_P: 
             local_P.copy_(torch.from_numpy(flat_P if flat_P.flags.writeable else flat_P.copy()))
 
 
+def swap_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, other_P: NDArray[np.float32]) -> None:
+    """Exchange this rank's rows of every parameter with those in the flat vector, one parameter after the other."""
+    for flat_P, local_P in _rows(model, layout, group, other_P):
+        there_P = torch.from_numpy(flat_P)
+        before_P = local_P.to("cpu", copy=True)
+        local_P.copy_(there_P)
+        there_P.copy_(before_P)
+
+
 def local_shard(tensor: Tensor) -> Tensor:
     """The part of a parameter or gradient that lies on this rank, without autograd."""
     with torch.no_grad():  # a third of the time

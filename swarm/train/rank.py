@@ -23,7 +23,7 @@ from swarm.data.feed import Feed
 from swarm.data.reader import Reader
 from swarm.model.initial import initial_theta
 from swarm.model.sizes import ModelConfig
-from swarm.train.flat import layout_of, load_flat, store_flat
+from swarm.train.flat import layout_of, load_flat, store_flat, swap_flat
 from swarm.train.group import LocalGroup
 from swarm.train.inner_state import load_optimizers, optimizer_vectors, store_optimizers
 from swarm.train.loss import summed_loss
@@ -80,6 +80,10 @@ class RankTrainer:
     def store_flat(self, out_P: NDArray[np.float32]) -> None:
         """Copy this rank's rows of the parameters to their places in out_P."""
         store_flat(self.model, self.layout, self.group, out_P)
+
+    def swap_flat(self, other_P: NDArray[np.float32]) -> None:
+        """Exchange this rank's rows of the parameters with those in other_P."""
+        swap_flat(self.model, self.layout, self.group, other_P)
 
     def optimizer_vectors(self) -> tuple[str, ...]:
         """What the optimizer keeps for each parameter (AdamW: exp_avg, exp_avg_sq); nothing before its first step."""

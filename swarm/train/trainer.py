@@ -19,7 +19,16 @@ from swarm.data.batch import Batch
 from swarm.data.feed import Indices, looking_ahead
 from swarm.train.mfu import flops_per_token, peak_flops
 from swarm.train.rank import RankTrainer, share
-from swarm.train.ranks.messages import Evaluate, Load, LoadOptimizer, Step, Store, StoreOptimizer, ranges_of
+from swarm.train.ranks.messages import (
+    Evaluate,
+    Load,
+    LoadOptimizer,
+    Step,
+    Store,
+    StoreOptimizer,
+    Swap,
+    ranges_of,
+)
 from swarm.train.ranks.others import OtherRanks
 from swarm.train.ranks.shared import FlatVectors
 
@@ -94,6 +103,11 @@ class InnerTrainer:
         """Copy the parameters into out_P."""
         with self._others.doing(lambda _rank: Store(vector=self.vectors.index(out_P))):
             self.own.store_flat(out_P)
+
+    def swap_flat(self, other_P: NDArray[np.float32]) -> None:
+        """Exchange the parameters with what is in other_P."""
+        with self._others.doing(lambda _rank: Swap(vector=self.vectors.index(other_P))):
+            self.own.swap_flat(other_P)
 
     def inner_state(self) -> InnerState:
         """A copy of what the optimizer keeps (AdamW: its moments) and its counter, for a checkpoint."""

@@ -31,6 +31,7 @@ def test_an_interrupted_evaluation_is_of_the_parameters_that_it_began_with(
     theta_P = trainer.initial(1)
     trainer.load_flat(theta_P)
     whole = trainer.evaluate()
+    other_P, trained_P = theta_P * 2, np.empty_like(theta_P)
     evaluation = SpareTimeEvaluation(trainer)
     evaluation.begin(7)
     evaluate, pieces = trainer.own.evaluate, count()
@@ -46,8 +47,12 @@ def test_an_interrupted_evaluation_is_of_the_parameters_that_it_began_with(
         evaluation.resume()
         found = evaluation.go_on()
         times += 1
-        trainer.train(iter(range(4)), 1)  # the next round: other parameters in the model
-        trainer.load_flat(theta_P * 2)
+        evaluation.make_way()  # the next round: other parameters in the model
+        trainer.load_flat(other_P)
+        trainer.train(iter(range(4)), 1)
+        trainer.store_flat(trained_P)
+        evaluation.come_back()
+        assert np.array_equal(trainer.vectors.local_P, trained_P), "what goes into the mean"
     assert times > 2
     assert (found.round, found.held_out_loss) == (7, pytest.approx(whole, abs=1e-6))
     assert not evaluation.under_way
@@ -92,3 +97,42 @@ def test_progress_goes_on_where_it_stopped(trainer: InnerTrainer) -> None:
     assert np.isnan(trainer.evaluate(lambda: next(asked) == 3, progress))
     assert 0 < progress.samples < len(trainer.own.held_out)
     assert trainer.evaluate(progress=progress) == pytest.approx(whole, abs=1e-6)
+
+
+def test_neither_training_nor_readiness_waits_for_an_evaluation(
+    trainer: InnerTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one is put aside, a round costs two copies of the parameters more, and not one forward pass."""
+    evaluation, pieces = SpareTimeEvaluation(trainer), list[int]()
+    trainer.load_flat(trainer.initial(1))
+    evaluation.begin(0)
+    evaluation.pause()
+    monkeypatch.setattr(trainer.own, "evaluate", lambda start, _stop: pieces.append(start))
+    assert evaluation.go_on() is None
+    evaluation.make_way()
+    trainer.train(iter(range(4)), 1)
+    evaluation.come_back()
+    assert evaluation.go_on() is None
+    assert pieces == []
+    assert evaluation.under_way
+
+
+def test_an_evaluation_that_was_paused_before_it_began_is_not_lost(trainer: InnerTrainer) -> None:
+    theta_P = trainer.initial(1)
+    trainer.load_flat(theta_P)
+    whole = trainer.evaluate()
+    evaluation = SpareTimeEvaluation(trainer)
+    evaluation.begin(4)
+    evaluation.pause()
+    assert evaluation.go_on() is None
+    evaluation.make_way()
+    trainer.load_flat(theta_P * 3)
+    evaluation.come_back()
+    evaluation.resume()
+    found = evaluation.go_on()
+    assert found is not None
+    assert (found.round, found.held_out_loss) == (4, whole)
+
+
+def test_the_vectors_of_a_node_are_those_of_the_outer_state_and_no_more(trainer: InnerTrainer) -> None:
+    assert len(trainer.vectors.all_P) == 2, "theta and local; momentum is the third of 12 bytes a parameter"

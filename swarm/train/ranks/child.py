@@ -97,6 +97,8 @@ def _obey(command: object, lent: list[SharedMemory], trainer: RankTrainer, vecto
             trainer.load_flat(vectors.all_P[vector])
         case messages.Store(vector=vector):
             trainer.store_flat(vectors.all_P[vector])
+        case messages.Swap(vector=vector):
+            trainer.swap_flat(vectors.all_P[vector])
         case messages.Step():
             indices = indices_of(command.samples)
             batch = trainer.fetch(indices, map(indices_of, command.ahead))

@@ -51,6 +51,13 @@ class Store(_Message):
     vector: Count
 
 
+class Swap(_Message):
+    """Exchange the parameters with a shared vector."""
+
+    kind: Literal["swap"] = "swap"
+    vector: Count
+
+
 class Step(_Message):
     """Take an inner step; the samples are this rank's share, and may be none."""
 
@@ -106,7 +113,7 @@ class Failed(_Message):
     reason: Annotated[str, Field(max_length=2000)]
 
 
-Command: TypeAlias = Setup | Form | Load | Store | Step | Evaluate | StoreOptimizer | LoadOptimizer
+Command: TypeAlias = Setup | Form | Load | Store | Swap | Step | Evaluate | StoreOptimizer | LoadOptimizer
 Answer: TypeAlias = Joined | Done | Failed
 Message: TypeAlias = Command | Answer
 

@@ -50,15 +50,14 @@ class SharedMemory:
 
 
 class FlatVectors:
-    """The flat vectors of a node: theta, which members share, what the node's own training made of it, and the theta of
-    an evaluation that was interrupted. The last takes no memory before it is first written."""
+    """The flat vectors of a node: theta, which members share, and what the node's own training made of it."""
 
-    NAMES = ("theta", "local", "kept")
+    NAMES = ("theta", "local")
 
     def __init__(self, memories: list[SharedMemory] | None, vectors_P: list[NDArray[np.float32]]) -> None:
         self._memories = memories or []
         self.all_P = vectors_P
-        self.theta_P, self.local_P, self.kept_P = vectors_P
+        self.theta_P, self.local_P = vectors_P
 
     @classmethod
     def private(cls, count: int) -> FlatVectors:

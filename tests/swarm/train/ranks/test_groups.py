@@ -102,6 +102,12 @@ def test_the_flat_vector_survives_ranks_whose_shares_are_uneven() -> None:
         trainer.load_flat(theta_P)
         trainer.store_flat(local_P)
         assert local_P.tobytes() == theta_P.tobytes()
+        local_P *= 2
+        doubled = local_P.tobytes()
+        trainer.swap_flat(local_P)
+        assert local_P.tobytes() == theta_P.tobytes()
+        trainer.swap_flat(local_P)
+        assert local_P.tobytes() == doubled
 
 
 def test_the_ranks_hold_no_copy_of_the_flat_vectors() -> None:
@@ -110,7 +116,7 @@ def test_the_ranks_hold_no_copy_of_the_flat_vectors() -> None:
         rank = others.pids[0]
         maps = Path(f"/proc/{rank}/maps").read_text()
         mapped = [line for line in maps.splitlines() if "memfd:swarm-" in line]
-        shared = {"swarm-theta", "swarm-local", "swarm-kept", "swarm-pulse"}
+        shared = {"swarm-theta", "swarm-local", "swarm-pulse"}
         assert {line.split(":")[-1].split()[0] for line in mapped} == shared
         assert "/dev/shm" not in maps, "what has a name may stay behind"
         with pytest.raises(AssertionError, match="not one of the node's flat vectors"):
