@@ -40,6 +40,8 @@ RUN = RunConfig(name="soak", model="demo", inner_steps=4, batch_size=1, sequence
 NODE = NodeConfig(evaluate_every=20)
 NODES, ROUNDS, RESTART_EVERY = 4, 200, 25
 VIRTUAL_ROUNDS = 2000
+LAST_ROUNDS = 50
+"""Without a restart: who comes back when all others have finished would go on alone, from its checkpoint."""
 SAMPLE_SECONDS = 2.0
 LOG = Path(__file__).with_suffix(".log")
 PROCESSES = ("node", "DHT", "daemon")
@@ -131,7 +133,7 @@ def real_rounds(rounds: int) -> tuple[list[str], list[str]]:
     restarted = f"node{NODES - 1}"
     faults = tuple(
         Fault(kind="restart", node=restarted, after_round=number)
-        for number in range(RESTART_EVERY, rounds - 10, RESTART_EVERY)
+        for number in range(RESTART_EVERY, rounds - LAST_ROUNDS, RESTART_EVERY)
     )
     scenario = Scenario(NODES, rounds, FaultScript(faults=faults), RUN, NODE)
     workspace, sampler = Workspace(), Sampler()
