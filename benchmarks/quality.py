@@ -65,7 +65,8 @@ def diloco(run: RunConfig, rounds: int) -> float:
             for rank, (replica, part) in enumerate(zip(replicas, parts, strict=True)):
                 first = (turn * NODES + rank) * share
                 replica.load_flat(theta_P)
-                replica.train(iter(range(first, first + share)), run.inner_steps)
+                steps = run.inner_steps
+                replica.train(iter(range(first, first + share)), steps, first_step=turn * steps)
                 replica.store_flat(local_P)
                 codec.quantise_difference(theta_P, local_P, part)
             codec.mean(parts, [float(share)] * NODES, mean)

@@ -51,7 +51,7 @@ def load_optimizers(
 ) -> None:
     """Inverse of `store_optimizers`: as if they had taken `steps` steps and kept this rank's rows of these."""
     for optimizer, parameter, start, stop in _owned(optimizers, model, layout, group):
-        state: dict[str, Tensor] = {"step": torch.tensor(float(steps), device=group.device)}
+        state: dict[str, Tensor] = {"step": torch.tensor(float(steps), device=local_shard(parameter).device)}
         for key in keeps(optimizer):
             if key in vectors:
                 state[key] = torch.zeros_like(parameter)

@@ -71,7 +71,8 @@ class Muon(Optimizer):
         """Of up to `world` matrices, one for each rank to do: this rank's rows of each, orthogonalised."""
         world, rank = self._group.world, self._group.rank
         if world == 1:
-            return [orthogonalised(shard_RC, self._dtype).to(shard_RC) for shard_RC in shards]
+            device = self._group.device  # parameters may be offloaded, arithmetic is not
+            return [orthogonalised(shard_RC.to(device), self._dtype).to(shard_RC) for shard_RC in shards]
         most = [-(-matrix.shape[0] // world) for matrix in matrices]
         padded = [_padded(shard_SC, rows) for shard_SC, rows in zip(shards, most, strict=True)]
         mine: list[Tensor] | None = None

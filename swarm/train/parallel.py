@@ -28,7 +28,7 @@ def sharded_model(
     with torch.device("meta"):
         model = Llama(config)
     mixed = _mixed_precision(precision)
-    offload = CPUOffloadPolicy(pin_memory=True) if local.cpu_offload else OffloadPolicy()
+    offload = CPUOffloadPolicy(pin_memory=group.device.type == "cuda") if local.cpu_offload else OffloadPolicy()
     for index, layer in enumerate(model.layers):
         _adapt_forward(layer, local, index)
         fully_shard(layer, mesh=group.mesh, reshard_after_forward=True, mp_policy=mixed, offload_policy=offload)

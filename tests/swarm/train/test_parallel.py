@@ -14,7 +14,7 @@ from swarm.model.llama import Llama
 from swarm.train.group import LocalGroup
 from swarm.train.parallel import sharded_model
 from swarm.train.rank import RankTrainer
-from swarm.train.step_config import LocalConfig, StepConfig
+from swarm.train.step_config import InnerOptimizer, LocalConfig, StepConfig
 from swarm.train.trainer import InnerTrainer
 from tests.swarm.train.groups import losses_of
 from tests.swarm.train.test_trainer import INNER, READER, TINY
@@ -73,6 +73,15 @@ def test_bf16_is_what_layers_compute_in_and_nothing_else(group: LocalGroup) -> N
     exact = losses_of(trainer(group, LocalConfig()), 8)
     assert losses == pytest.approx(exact, abs=0.05)
     assert losses != exact
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_offloaded_parameters_give_the_same_bits(group: LocalGroup, optimizer: InnerOptimizer) -> None:
+    config = replace(INNER, optimizer=optimizer)
+    expected = losses_of(trainer(group, LocalConfig(), config), 4)
+    made = trainer(group, LocalConfig(cpu_offload=True), config)
+    assert losses_of(made, 4) == expected
+    assert {parameter.device.type for parameter in made.own.model.parameters()} == {"cpu"}
 
 
 @pytest.mark.filterwarnings("default")  # torch warns of what its own compiler does
