@@ -5,10 +5,10 @@
 Mesh, TLS and reducer of a real node, one process and network namespace each; between them access links with rate,
 delay, loss and a queue, emulated by a program of ours (link_emulator.c), for kernels without netem. Each case reduces
 one int8 vector several times; the first is a warm-up: connections are young. `bound` is 2(N-1)/N times the codes' bytes
-over the rate; headers of TCP, IP and Ethernet take 4.5 % more. The namespaces' congestion control is reno, which stands
-for what most machines have: there only it and BBR may be chosen. The machine does all nodes' work and the emulator's:
-a case is marked when the cores were busier than 85 %, and the load says what else ran. A run of all cases is appended
-to benchmarks/links.log.
+over the rate, or for unequal links what the best shares of the work take; headers of TCP, IP and Ethernet take 4.5 %
+more. The namespaces' congestion control is reno, which stands for what most machines have: there only it and BBR may be
+chosen. The machine does all nodes' work and the emulator's: a case is marked when the cores were busier than 85 %, and
+the load says what else ran. A run of all cases is appended to benchmarks/links.log.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -29,6 +29,7 @@ from benchmarks.link_hosts import Hosts, Line, NoLinks, Way
 from ops.codec import get_codec
 from p2p.protocol.messages import Ballot, Plan, Ready, encode
 from p2p.protocol.plan import Head, Rules, fresh
+from p2p.protocol.shares import Rates, best_shares, seconds
 
 WORKER = Path(__file__).with_name("links_node.py")
 LOG = Path(__file__).with_suffix(".log")
@@ -57,6 +58,8 @@ CASES = {
     "1gbit-near": Case(1000, 30),
     "1gbit-far": Case(1000, 150),
     "loss": Case(100, 100, loss=0.01),
+    "unequal": Case(100, 50, unequal=10, bar=1 / 1.15),
+    "slows": Case(100, 50, slows_by=10, bar=1 / 1.15),
 }
 
 
@@ -87,22 +90,31 @@ class Swarm:
         codec = get_codec("int8")
         self.rules = Rules(FINGERPRINT, values, codec.name, codec.block, quota=0)
         self.round = -1
+        self.rates: dict[str, Rates] = {}
 
     def plan(self) -> Plan:
         self.round += 1
         ready = {peer: Ready(round=0, tokens=1, used=()) for peer in self.peers}
         ballot = Ballot(round=self.round, attempt=0, rank=0)
-        return fresh(self.rules, Head(FINGERPRINT), ballot, ready, b"", self.peers)
+        return fresh(self.rules, Head(FINGERPRINT), ballot, ready, b"", self.peers, self.rates)
 
-    def reduce(self) -> Turn:
-        order = encode(self.plan()).hex()
+    def reduce(self, meanwhile: Callable[[], None] = lambda: None) -> Turn:
+        plan = self.plan()
+        order = encode(plan).hex()
         before = self.hosts.emulator_cpu()
         for node in self.nodes:
             node.tell(plan=order)
+        meanwhile()
         found = [node.news() for node in self.nodes]
         assert len({tuple(news["digests"]) for news in found}) == 1, "members differ"
+        self.rates = {peer: Rates(*news["rates"]) for peer, news in zip(self.peers, found, strict=True)}
+        owned = [0.0] * len(self.peers)
+        for start, segment, route in zip((0, *spans(plan)), plan.draft.segments, plan.routes, strict=False):
+            owned[route.owner] += (segment.stop - start) / self.rules.count
         seconds = max(news["ended"] for news in found) - min(news["began"] for news in found)
-        return Turn(seconds, sum(news["cpu"] for news in found), self.hosts.emulator_cpu() - before, found)
+        return Turn(
+            seconds, sum(news["cpu"] for news in found), self.hosts.emulator_cpu() - before, owned, dict(self.rates)
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,15 @@ class Turn:
     seconds: float
     nodes_cpu: float
     emulator_cpu: float
-    found: list[dict[str, Any]]
+    owned: list[float]
+    """Share of the vector that each member reduced."""
+    rates: dict[str, Rates]
+    """What they say of their links afterwards."""
+
+    @property
+    def measured(self) -> str:
+        said = " ".join(f"{rate.up * 8e-6:.0f}/{rate.down * 8e-6:.0f}" for rate in self.rates.values())
+        return f"shares {' '.join(f'{100 * share:.0f}' for share in self.owned)}; then measured {said} Mbit/s"
 
     @property
     def busy(self) -> float:
@@ -118,29 +138,61 @@ class Turn:
         return (self.nodes_cpu + self.emulator_cpu) / self.seconds / (os.cpu_count() or 1)
 
 
+def spans(plan: Plan) -> tuple[int, ...]:
+    return tuple(segment.stop for segment in plan.draft.segments)
+
+
+def optimum(lines: list[Line], values: int) -> float:
+    """Seconds that the best shares take, headers left out."""
+    rates = [Rates(line.up, line.down) for line in lines]
+    everybody = [True] * len(lines)
+    best = seconds(rates, everybody, best_shares(rates, everybody, [1.0] * len(lines)))
+    return best * values * bytes_per_value() * 8 / 1e6
+
+
 def bytes_per_value() -> float:
     return get_codec("int8").bits_per_value / 8
 
 
 def play(name: str, case: Case, options: argparse.Namespace, report: Report) -> None:
-    members, values = options.members, int(options.values * 1e6)
-    bound = 2 * (members - 1) / members * values * bytes_per_value() * 8 / (case.mbit * 1e6)
-    path = Way(case.rtt_ms, case.loss)
-    with Hosts(WORKER, case.lines(members), path, options.congestion, values=values, lanes=options.lanes) as hosts:
+    values, lines = int(options.values * 1e6), case.lines(options.members)
+    hosts = Hosts(WORKER, lines, Way(case.rtt_ms, case.loss), options.congestion, values=values, lanes=options.lanes)
+    with hosts:
         swarm = Swarm(hosts, values)
         turns = [swarm.reduce() for _ in range(options.turns + 1)]
+        show(name, case, optimum(lines, values), turns, options, report)
+        if case.slows_by > 1:
+            slow_down(name, case, swarm, options, report)
+
+
+def show(name: str, case: Case, bound: float, turns: list[Turn], options: argparse.Namespace, report: Report) -> None:
     times = [turn.seconds for turn in turns[1:]]
     median = statistics.median(times)
     busy = statistics.median(turn.busy for turn in turns[1:])
-    limited = "  machine-limited" if busy > 0.85 else ""
-    first = f"first {bound / turns[0].seconds:.2f}"
     emulator = statistics.median(turn.emulator_cpu / turn.seconds for turn in turns[1:])
     report(
-        f"{name:<11} {members} x {options.values:g}M  {case.mbit:4.0f} Mbit/s {case.rtt_ms:3.0f} ms"
+        f"{name:<11} {options.members} x {options.values:g}M  {case.mbit:4.0f} Mbit/s {case.rtt_ms:3.0f} ms"
         f"  {median:7.3f} s ({min(times):.3f}-{max(times):.3f})  bound {bound:6.3f} s"
-        f"  {bound / median:.2f} of it ({first}; bar {case.bar})"
-        f"  cores {100 * busy:.0f} % busy (emulator {100 * emulator:.0f} % of one){limited}"
+        f"  {bound / median:.2f} of it (first {bound / turns[0].seconds:.2f}; bar {case.bar:.2f})"
+        f"  cores {100 * busy:.0f} % busy (emulator {100 * emulator:.0f} % of one)"
+        f"{'  machine-limited' if busy > 0.85 else ''}  {turns[-1].measured}"
     )
+
+
+def slow_down(name: str, case: Case, swarm: Swarm, options: argparse.Namespace, report: Report) -> None:
+    """The last member's link becomes slow in the middle of one reduce; what do the next ones take?"""
+    lines = case.lines(options.members)
+    before, slow = optimum(lines, swarm.rules.count), case.mbit / case.slows_by
+    lines[-1] = Line(slow, slow)
+
+    def meanwhile() -> None:
+        time.sleep(before / 2)
+        swarm.hosts.reshape(len(lines) - 1, lines[-1])
+
+    turns = [swarm.reduce(meanwhile), swarm.reduce(), swarm.reduce()]
+    bound = optimum(lines, swarm.rules.count)
+    for turn, when in zip(turns, ("when it slows", "the next", "the one after"), strict=True):
+        report(f"{name:<11}   {when:<14} {turn.seconds:7.3f} s  bound then {bound:.3f} s  {turn.measured}")
 
 
 def main() -> None:

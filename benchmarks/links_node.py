@@ -28,6 +28,7 @@ from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
 from p2p.identity import Identity
+from p2p.member import TICK_SECONDS
 from p2p.protocol.messages import Go, Mean, Message, Part, Plan, decode
 from p2p.reduce.reducer import Reducer
 
@@ -54,8 +55,10 @@ class Node:
     async def reduce(self, plan: Plan) -> dict[str, Any]:
         wire, cpu, began = self.mesh.wire_bytes(), time.process_time(), time.monotonic()
         self.reducer.begin_round(plan.ballot.round, self._quantise)
+        measuring = asyncio.create_task(self._measure())
         result = await self.reducer.reduce(plan)
         ended = time.monotonic()
+        measuring.cancel()
         after = self.mesh.wire_bytes()
         return {
             "began": began,
@@ -63,8 +66,15 @@ class Node:
             "cpu": time.process_time() - cpu,
             "sent": after.sent - wire.sent,
             "received": after.received - wire.received,
+            "rates": self.reducer.measure(self.mesh.bulk_load()),
             "digests": [digest.hex() for digest in result.digests],
         }
+
+    async def _measure(self) -> None:
+        """As a member does."""
+        while True:
+            self.reducer.measure(self.mesh.bulk_load())
+            await asyncio.sleep(TICK_SECONDS)
 
     def _quantise(self, start: int, stop: int, out: Encoded) -> None:
         self.codec.quantise(self.x_P[start:stop], out)

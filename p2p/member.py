@@ -344,7 +344,7 @@ class Member:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            self._core.on_progress(self.inner_step)
+            self._core.on_progress(self.inner_step, self._reducer.measure(self._mesh.bulk_load()))
             self._run(self._core.on_tick(self._loop.time()))
             for peer in self._core.forget_gone(self._loop.time()):
                 self._listener("forgotten", {"peer": peer})

@@ -21,7 +21,7 @@ from p2p.channel.handshake import Established, Refusal, Terms, refusal
 from p2p.channel.hello import MAX_LANES, PROTOCOL_VERSION, Contacts, Hello, RunIdentity
 from p2p.channel.link import Link, LinkLost, MessageHandler
 from p2p.channel.listener import Listener
-from p2p.channel.meter import Lane, Meter, WireBytes
+from p2p.channel.meter import Lane, Load, Meter, WireBytes
 from p2p.contact import MAX_KNOWN, Contact, SignedContact
 from p2p.identity import Identity
 from p2p.protocol.messages import Message, encode
@@ -164,6 +164,10 @@ class Mesh:
     def wire_bytes(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
         """(sent, received) of all connections since the start, as the kernel counted them: TLS included."""
         return self._meter.total(lane)
+
+    def bulk_load(self) -> Load:
+        """How much the bulk lanes have carried since the start, and for how long they had something to send."""
+        return self._meter.bulk_load()
 
     @property
     def wire_bytes_exact(self) -> bool:

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 Lane = Literal["control", "bulk"]
 
 _U64 = struct.Struct("=Q")
+_BUSY_AT = 168
 _RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
 
 
@@ -29,6 +30,16 @@ class WireBytes(NamedTuple):
 
     def plus(self, other: WireBytes) -> WireBytes:
         return WireBytes(self.sent + other.sent, self.received + other.received)
+
+
+class Load(NamedTuple):
+    """What the bulk lanes have carried so far, and for how long."""
+
+    sent: int
+    received: int
+    busy: float
+    """Seconds in which data was on its way or waited to be, summed over the connections that are open."""
+    connections: int
 
 
 class Gauge:
@@ -49,6 +60,11 @@ class Gauge:
                 self._last = WireBytes(sent - repeated, received)
         return self._last or WireBytes(self.frames_sent, self.frames_received)
 
+    def busy(self) -> float:
+        """Seconds in which there was something to send (tcpi_busy_time)."""
+        info = _tcp_info(self._socket) if self._socket is not None else b""
+        return float(_U64.unpack_from(info, _BUSY_AT)[0]) / 1e6 if info else 0.0
+
     def close(self) -> None:
         self.read()
         if self._socket is not None:
@@ -58,16 +74,22 @@ class Gauge:
 
 def tcp_counts(connection: socket.socket) -> tuple[int, int, int] | None:
     """Bytes sent (with repetitions), repeated and received on a TCP socket; None where the kernel does not say."""
-    if sys.platform != "linux":
-        return None
-    try:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    except OSError:
-        return None
-    if len(info) < _TCP_INFO_BYTES:
+    info = _tcp_info(connection)
+    if not info:
         return None
     sent, repeated, received = (_U64.unpack_from(info, at)[0] for at in (_SENT_AT, _REPEATED_AT, _RECEIVED_AT))
     return sent, repeated, received
+
+
+def _tcp_info(connection: socket.socket) -> bytes:
+    """struct tcp_info; empty where the kernel does not say."""
+    if sys.platform != "linux":
+        return b""
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return b""
+    return info if len(info) == _TCP_INFO_BYTES else b""
 
 
 class Meter:
@@ -101,3 +123,8 @@ class Meter:
         figures = [count for kind, count in self._closed.items() if lane in ("all", kind)]
         figures += [gauge.read() for gauge in self._open if lane in ("all", gauge.lane)]
         return WireBytes(sum(count.sent for count in figures), sum(count.received for count in figures))
+
+    def bulk_load(self) -> Load:
+        """Of the bulk lanes."""
+        lanes = [gauge for gauge in self._open if gauge.lane == "bulk"]
+        return Load(*self.total("bulk"), sum(gauge.busy() for gauge in lanes), len(lanes))

@@ -7,7 +7,7 @@ status may be as old as a heartbeat, so what must not be wrong is asked of the m
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from p2p.protocol.liveness import Liveness
 from p2p.protocol.messages import Ballot, Ready, Status
 from p2p.protocol.plan import Head, Rules, objection_to
+from p2p.protocol.shares import Rates
 
 ATTEMPTS_AHEAD = 1 << 16
 """An attempt whose number is higher than ours by more is nobody's honest word."""
@@ -219,6 +220,10 @@ class Board:
         """Members of the view whom others heard, while we, who have just come, have no word of them yet."""
         strangers = (peer for peer in self.head.view if peer not in self.statuses)
         return [peer for peer in strangers if self.liveness.vouched(peer)]
+
+    def rates(self, peers: Iterable[str]) -> dict[str, Rates]:
+        """The speed of their links, as they say."""
+        return {peer: Rates(*self.statuses[peer].rates) for peer in peers}
 
     # --- who reaches whom --------------------------------------------------------------------------------------------
 

@@ -268,7 +268,8 @@ class Coordinator:
         ready = {peer: report for peer, report in self.board.ready(now).items() if peer not in self.excluded}
         self.ballot = ballot
         owners = self.stall.reach_all(ready, now)
-        plan = fresh(self.board.rules, self.board.head, ballot, ready, self.board.state_root(ready), owners)
+        root, rates = self.board.state_root(ready), self.board.rates(ready)
+        plan = fresh(self.board.rules, self.board.head, ballot, ready, root, owners, rates)
         why = {
             peer: "its training stands still" if self.board.frozen(peer, now) else "it is not ready" for peer in late
         }

@@ -211,6 +211,8 @@ class Status(Message):
     """Peers the sender has not heard from of late, and for how many seconds (an age, never a clock reading)."""
     waiting_on: Annotated[tuple[PeerId, ...], Field(max_length=MAX_MEMBERS)]
     """Members whose bytes the sender's reduce still misses."""
+    rates: tuple[Count, Count] = (0, 0)
+    """What the sender's link does, up and down, bytes a second; 0: not measured. A plan's spans go by it."""
 
 
 class Prepare(Message):

@@ -17,6 +17,7 @@ from p2p.protocol.chain import genesis_hash, record_hash
 from p2p.protocol.messages import Ballot, Ledger, Plan, Ready, Record, Route, Seat, Segment, lineage_of
 from p2p.protocol.model import MAX_PIECES
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize, piece_size, plan_spans
+from p2p.protocol.shares import Rates, shares_of
 
 MAX_TOKENS = 1 << 40
 """Most that one member trains on in a round; the sums of all rounds then fit a Count."""
@@ -101,11 +102,17 @@ def objection_to(head: Head, peer: str, ready: Ready) -> str:
 
 
 def fresh(
-    rules: Rules, head: Head, ballot: Ballot, ready: Mapping[str, Ready], state_root: bytes, owners: Collection[str]
+    rules: Rules,
+    head: Head,
+    ballot: Ballot,
+    ready: Mapping[str, Ready],
+    state_root: bytes,
+    owners: Collection[str],
+    rates: Mapping[str, Rates] | None = None,
 ) -> Plan:
     """The plan of a first attempt for the members in `ready`: those of the view in its order, then newcomers by id.
 
-    `owners`: the members, of those in `ready`, that reduce a span each.
+    `owners`: the members, of those in `ready`, that may reduce a span; how much of the vector goes by their `rates`.
     """
     newcomers = sorted(set(ready) - set(head.view))
     order = [peer for peer in head.view if peer in ready] + newcomers
@@ -114,7 +121,8 @@ def fresh(
     if not contributors:
         return Plan(ballot=ballot, draft=draft_of(rules, head, ballot, seats, 0, (), state_root), routes=())
     piece = piece_size(rules.count, len(owners), rules.block, rules.pieces)
-    spans = plan_spans(rules.count, [float(peer in owners) for peer in order], piece)
+    shares = shares_of(order, {order[rank] for rank in contributors}, owners, rates or {})
+    spans = plan_spans(rules.count, shares, piece)
     owned = [(rank, stop) for rank, (start, stop) in enumerate(itertools.pairwise(spans)) if start < stop]
     everybody = bitmap.pack(contributors, len(seats))
     segments = tuple(Segment(stop=stop, contributors=everybody, digest=b"") for _, stop in owned)

@@ -33,6 +33,7 @@ from p2p.protocol.messages import (
 from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.participant import Participant, Reduce, Sign
 from p2p.protocol.plan import Head, Rules
+from p2p.protocol.shares import UNKNOWN, Rates
 from p2p.protocol.watch import Watch
 
 FORGET_SECONDS = 60.0
@@ -56,6 +57,7 @@ class RoundCore:
         self._leaving = False
         self._state_root = b""
         self._inner_step = 0
+        self._rates = UNKNOWN
         self._sequence = 0
         self._hears: tuple[int, ...] = ()
         self._watch = Watch(self.board.liveness)
@@ -103,9 +105,9 @@ class RoundCore:
         self.participant.ready = Ready(round=self.board.round, tokens=tokens, used=used)
         return self._settle([notes.ready(self.board.round, tokens, used)], now)
 
-    def on_progress(self, inner_step: int) -> None:
-        """Progress of training: goes out with the next heartbeat."""
-        self._inner_step = inner_step
+    def on_progress(self, inner_step: int, rates: Rates = UNKNOWN) -> None:
+        """Progress of training, and what our link does: they go out with the next heartbeat."""
+        self._inner_step, self._rates = inner_step, rates
 
     def on_reduced(self, ballot: Ballot, digests: tuple[bytes, ...], now: float) -> list[Effect]:
         """The reduce of `ballot` is complete here, with these span digests."""
@@ -321,6 +323,7 @@ class RoundCore:
             hears=self._hears,
             silent=self.board.liveness.silent(now),
             waiting_on=books.waiting_on() if books else (),
+            rates=(int(self._rates.up), int(self._rates.down)),
         )
         self.board.post(self.me, status, now)
         return status

@@ -12,13 +12,16 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from ops.codec import Codec, Encoded
+from p2p.channel.meter import Load
 from p2p.listener import Listener, nobody
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import NOTHING
 from p2p.protocol.messages import Ballot, Go, Mean, Part, Plan
 from p2p.protocol.model import BadMessage
+from p2p.protocol.shares import Rates
 from p2p.reduce.attempt import Attempt, Carrier, Remains, segment_digest
 from p2p.reduce.contribution import Contribution, Source
+from p2p.reduce.rate_meter import RateMeter
 from p2p.reduce.recycler import Recycler
 
 __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "segment_digest"]
@@ -74,6 +77,7 @@ class Reducer:
         self._ended: list[Attempt] = []
         """Earlier attempts that still had frames or kernels under way when the next began."""
         self._early: dict[str, Go] = {}
+        self._meter = RateMeter()
 
     def begin_round(self, round: int, source: Source | None) -> None:
         """Prepare for `round`; None: this member has no weight in it. Ends what went on for an earlier round.
@@ -163,6 +167,15 @@ class Reducer:
         if self._attempt is not None:
             return self._attempt.core
         return self._remains.core if self._remains is not None else None
+
+    def measure(self, load: Load) -> Rates:
+        """What our link does; call it a few times a second with the load so far."""
+        attempt = self._running()
+        if attempt is None or attempt.done.done():
+            self._meter.pause()
+        else:
+            self._meter.read(asyncio.get_running_loop().time(), load)
+        return self._meter.rates
 
     # --- from the mesh -------------------------------------------------------------------------------------------
 

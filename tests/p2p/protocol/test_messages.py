@@ -45,6 +45,7 @@ STATUS = Status(
     hears=(7, 1 << 31),
     silent=((peer_name(1), 3.5),),
     waiting_on=(peer_name(2),),
+    rates=(12_500_000, 62_500_000),
 )
 PLAN = first(formed(), peer_name(0), peer_name(1))
 SIGNED = SignedRecord(record=PLAN.draft, signatures=((0, b"s" * 64),))
@@ -94,7 +95,7 @@ def corrupted(**fields: object) -> bytes:
         (bytes(msgpack.packb({"kind": "status"})), "not an array"),
         (bytes(msgpack.packb([])), "not an array"),
         (bytes(msgpack.packb([3])), "not an array"),
-        (bytes(msgpack.packb(["status"])), "expected 14 fields"),
+        (bytes(msgpack.packb(["status"])), "expected 15 fields"),
         (bytes(msgpack.packb(["no-such-kind"])), "unknown kind"),
         (corrupted(height="2"), "Status.height"),
         (corrupted(height=-2), "Status.height"),

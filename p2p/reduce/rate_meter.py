@@ -1,0 +1,53 @@
+"""How fast this node's link is, each way, as its reduces show. Pure.
+
+Sending is measured only while most connections have something to send: who sends to one slow member does not take
+itself for slow. What others could send cannot be seen from here, so of a reduce's receiving the fastest window counts.
+What is measured decides how much of the vector a member reduces (p2p/protocol/shares.py).
+"""
+
+from __future__ import annotations
+
+from p2p.channel.meter import Load
+from p2p.protocol.shares import UNKNOWN
+
+WINDOW_SECONDS = 0.5
+"""The shortest time that says anything: a link's buffers take a tenth of a second and more at once."""
+BUSY = 0.6
+"""Share of the connections that have something to send: more than one of two."""
+NEWEST = 0.5
+"""Weight of the newest window: a link that becomes slow in the middle of a reduce is known as slow at its end."""
+
+
+class RateMeter:
+    """`read` it several times a second while a reduce goes on, and `pause` it between reduces."""
+
+    def __init__(self) -> None:
+        self.rates = UNKNOWN
+        self._begin: tuple[float, Load] | None = None
+        self._fastest = 0.0
+        """Window of the present reduce, receiving."""
+
+    def read(self, now: float, load: Load) -> None:
+        """`load`: what the connections have carried by now."""
+        if self._begin is None or self._begin[1].connections != load.connections:
+            self._begin = now, load
+            return
+        began, before = self._begin
+        seconds = now - began
+        if seconds < WINDOW_SECONDS:
+            return
+        self._begin = now, load
+        if load.busy - before.busy > BUSY * seconds * load.connections:
+            self.rates = self.rates._replace(up=_blend(self.rates.up, (load.sent - before.sent) / seconds))
+        self._fastest = max(self._fastest, (load.received - before.received) / seconds)
+
+    def pause(self) -> None:
+        """The reduce has ended; may be called again and again."""
+        self._begin = None
+        if self._fastest:
+            self.rates = self.rates._replace(down=_blend(self.rates.down, self._fastest))
+            self._fastest = 0.0
+
+
+def _blend(old: float, new: float) -> float:
+    return old + NEWEST * (new - old) if old else new
