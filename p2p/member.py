@@ -197,9 +197,8 @@ class Member:
         self._run(self._core.leave(self._loop.time()))
 
     async def close(self) -> None:
-        for task in (*self._tasks, self._reducing, self._applying):
-            if task is not None:
-                task.cancel()
+        for task in filter(None, (*self._tasks, self._reducing, self._applying)):
+            task.cancel()
         await self._reducer.close()
         await self._transfer.close()
 
