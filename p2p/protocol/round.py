@@ -38,7 +38,7 @@ from p2p.protocol.watch import Watch
 
 FORGET_SECONDS = 60.0
 PAUSE_SECONDS = 2.0
-"""Between two ticks: longer, and it was we who stood still."""
+"""Between two inputs, ticks among them: longer, and it was we who stood still."""
 
 
 class RoundCore:
@@ -63,7 +63,9 @@ class RoundCore:
         self._watch = Watch(self.board.liveness)
         self._entrance = Entrance()
         self.lead = Lead(self.board, now)
-        self._ticked_at = now
+        self._awake_at = now
+        self._stood_still: list[Effect] = []
+        """Notes of it that are still to be told."""
         self._sent: tuple[object, ...] = ("",) * 6
         """What everybody was told last, when, and that we heard whom."""
         self._sent_at = now - HEARTBEAT_SECONDS
@@ -95,12 +97,14 @@ class RoundCore:
 
     def on_synced(self, head: Head, state_root: bytes, now: float) -> list[Effect]:
         """We hold the state that `head` committed (genesis: the seeded one)."""
+        self._wake(now)
         self._holds_state, self._state_root = True, state_root
         self._new_round(head, now, first=False)
         return self._settle([], now)
 
     def on_ready(self, tokens: int, used: tuple[Range, ...], now: float) -> list[Effect]:
         """Training for this round is done (`tokens` 0: we only receive). Needs the state of the head."""
+        self._wake(now)
         assert self._holds_state, "a node without state cannot be ready"
         self.participant.ready = Ready(round=self.board.round, tokens=tokens, used=used)
         return self._settle([notes.ready(self.board.round, tokens, used)], now)
@@ -111,49 +115,52 @@ class RoundCore:
 
     def on_reduced(self, ballot: Ballot, digests: tuple[bytes, ...], now: float) -> list[Effect]:
         """The reduce of `ballot` is complete here, with these span digests."""
+        self._wake(now)
         return self._settle(self.participant.on_reduced(ballot, digests), now)
 
     def on_applied(self, state_root: bytes, now: float) -> list[Effect]:
         """The outer step of the head is applied; `state_root` is what it gave."""
+        self._wake(now)
         self._state_root = state_root
         return self._settle([], now)
 
     def leave(self, now: float) -> list[Effect]:
         """Say that we go: from now on nobody waits for us."""
+        self._wake(now)
         self._leaving = True
         return self._settle([], now)
 
     # --- what the network reports ---
 
     def on_link_up(self, peer: str, now: float) -> list[Effect]:
+        self._wake(now)
         self.board.linked(peer, now)
         self.coordinator.on_link_up(peer)
         self._hears = self.board.liveness.hears(now)
         return [Send(peer, self._post(now)), *self._settle([], now)]
 
     def on_link_down(self, peer: str, now: float, reason: str = "") -> list[Effect]:
+        self._wake(now)
         self.board.liveness.unlinked(peer, reason)
         return self.on_tick(now)
 
     def on_unreachable(self, peer: str, now: float, reason: str = "") -> list[Effect]:
+        self._wake(now)
         self.board.liveness.unreachable(peer, now, reason)
         return self.on_tick(now)
 
     def on_tick(self, now: float) -> list[Effect]:
         """To be called a few times a second."""
-        still, self._ticked_at = now - self._ticked_at, now
-        told: list[Effect] = []
-        if still > PAUSE_SECONDS:
-            self.board.liveness.paused(still)
-            told.append(notes.stood_still(self.board.round, still))
+        self._wake(now)
         self._hears = self.board.liveness.hears(now)
-        return self._settle([*told, *self._watch.look(self.board.round, now), *self._look_ahead(now)], now)
+        return self._settle([*self._watch.look(self.board.round, now), *self._look_ahead(now)], now)
 
     def on_message(self, peer: str, message: Message, now: float) -> list[Effect]:
         """A message of an authenticated peer. Raises BadMessage for what no honest peer sends.
 
         What a status calls for is done here only by a coordinator; for all others the next tick is soon enough.
         """
+        self._wake(now)
         if isinstance(message, Status):
             if objection := self.board.objection(peer, message):
                 raise BadMessage(f"{message.KIND}: {objection}")
@@ -273,11 +280,19 @@ class RoundCore:
             self.board.forget(peer)
         return gone
 
-    # --- after every input ---
+    # --- around every input ---
+
+    def _wake(self, now: float) -> None:
+        """Before anything is concluded from the others' silence: whether it is we who were away."""
+        still, self._awake_at = now - self._awake_at, now
+        if still > PAUSE_SECONDS:
+            self.board.liveness.paused(still)
+            self._stood_still.append(notes.stood_still(self.board.round, still))
 
     def _settle(self, effects: list[Effect], now: float) -> list[Effect]:
         """Let the coordinator do what is due and tell the others what changed, until nothing moves any more."""
-        queue, result = deque(effects), list[Effect]()
+        queue, result = deque([*self._stood_still, *effects]), list[Effect]()
+        self._stood_still.clear()
         for _ in range(10_000):
             if not queue:
                 queue.extend(self._speak(now) or self._drive(now))

@@ -16,12 +16,12 @@ SMALL = [
 LARGE = [Settings(nodes=64, rounds=3, faults="chaos", seed=seed) for seed in range(2)]
 
 ONCE_BROKEN = [
-    Settings(nodes=8, rounds=4, faults="chaos", seed=26),  # a status sent to oneself
-    Settings(nodes=4, rounds=4, faults="chaos", seed=64),  # left out for good, with min_peers above one
-    Settings(nodes=8, rounds=4, faults="churn", seed=75),  # behind, and fetched from those who were behind, too
-    Settings(nodes=5, rounds=4, faults="churn", seed=114),  # committed alone what others had committed
-    Settings(nodes=5, rounds=4, faults="chaos", seed=170),  # a link that came back at once was a death
-    Settings(nodes=8, rounds=4, faults="chaos", seed=5),  # old and new codes of a restarted member in one mean
+    Settings(nodes=5, rounds=5, faults="churn", seed=228),  # heard of a commit, and went on from the state before it
+    Settings(nodes=8, rounds=5, faults="churn", seed=96),  # drove a round before it had met all others
+    Settings(nodes=8, rounds=5, faults="churn", seed=163),  # took an old status for a restart
+    Settings(nodes=5, rounds=5, faults="chaos", seed=411),  # had met only one who died
+    Settings(nodes=5, rounds=5, faults="chaos", seed=392),  # fetched an older state than its records tell of
+    Settings(nodes=8, rounds=5, faults="partitions", seed=684),  # woke up, and held all others for dead
 ]
 
 

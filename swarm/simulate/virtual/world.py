@@ -126,9 +126,8 @@ class World:
             self.on_commit(signed.record.round)
 
     def accused(self, node: VirtualNode, peer: str, reason: str) -> None:
-        """After a fork, lineages may number their attempts alike; else nobody honest is ever accused."""
-        if not self.checker.forks:
-            raise Violation(f"{node.name} refuses an honest message of {peer}: {reason}")
+        """Nobody honest is ever accused."""
+        raise Violation(f"{node.name} refuses an honest message of {peer}: {reason}")
 
     def dropped(self, node: VirtualNode, peer: str, reason: str) -> None:
         self.note(node, "donor_dropped", {"peer": peer, "reason": reason})

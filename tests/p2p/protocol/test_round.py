@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from p2p.protocol.effects import Send
+from p2p.protocol.effects import Note, Send
 from p2p.protocol.messages import Message, Plan, Prepare, Ready
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head
@@ -251,3 +251,26 @@ def test_a_report_that_no_honest_member_sends_is_refused_when_it_comes() -> None
     false = status.model_copy(update={"sequence": 1 << 40, "head": victim.core.board.head.hash, "ready": claim})
     with pytest.raises(BadMessage, match="claims samples that were not assigned"):
         victim.core.on_message(liar.peer, false, swarm.now)
+
+
+def test_who_stood_still_holds_nobody_for_dead_whatever_comes_first_when_it_wakes() -> None:
+    swarm = founded(3)
+    node = swarm.nodes[0]
+    effects = node.core.on_link_down(swarm.nodes[1].peer, swarm.now + 30.0)
+    assert [e.fields["seconds"] >= 29.0 for e in effects if isinstance(e, Note) and e.event == "stood_still"] == [True]
+    assert all(node.core.board.alive(other.peer, swarm.now + 30.0) for other in swarm.nodes)
+
+
+def test_a_member_follows_no_coordinator_that_knows_less_than_it_does() -> None:
+    swarm = founded(3)
+    coordinator, member, further = swarm.nodes
+    core, head = member.core, member.core.board.head
+    ask = Prepare(ballot=head.ballot(1, 0))
+    status = core.board.statuses[further.peer]
+    ahead = status.model_copy(
+        update={"sequence": status.sequence + 1, "height": head.height + 1, "head": b"n" * 32, "tokens_total": 999}
+    )
+    core.on_message(further.peer, ahead, swarm.now)
+    refused = [e for e in core.on_message(coordinator.peer, ask, swarm.now) if isinstance(e, Note)]
+    assert [note.fields["reason"] for note in refused] == ["somebody is further than we are"]
+    assert core.participant.promised is None
