@@ -95,7 +95,7 @@ class Swarm:
     def plan(self) -> Plan:
         self.round += 1
         ready = {peer: Ready(round=0, tokens=1, used=()) for peer in self.peers}
-        ballot = Ballot(round=self.round, attempt=0, rank=0)
+        ballot = Ballot(round=self.round, attempt=0, rank=0, lineage=0)
         return fresh(self.rules, Head(FINGERPRINT), ballot, ready, b"", self.peers, self.rates)
 
     def reduce(self, meanwhile: Callable[[], None] = lambda: None) -> Turn:
@@ -110,7 +110,7 @@ class Swarm:
         self.rates = {peer: Rates(*news["rates"]) for peer, news in zip(self.peers, found, strict=True)}
         owned = [0.0] * len(self.peers)
         for start, segment, route in zip((0, *spans(plan)), plan.draft.segments, plan.routes, strict=False):
-            owned[route.owner] += (segment.stop - start) / self.rules.count
+            owned[self.peers.index(plan.draft.members[route.owner])] += (segment.stop - start) / self.rules.count
         seconds = max(news["ended"] for news in found) - min(news["began"] for news in found)
         return Turn(
             seconds, sum(news["cpu"] for news in found), self.hosts.emulator_cpu() - before, owned, dict(self.rates)
