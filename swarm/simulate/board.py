@@ -132,7 +132,7 @@ class Board:
         self.coordinator = ""
         """Peer id of who drives the newest attempt that a node told of."""
         self.dismissed: int | None = None
-        """The newest round when all were told to leave; nobody has to commit a later one."""
+        """When all were told to leave: nobody has to commit a later round."""
         self._lost: set[tuple[str, str]] = set()
         """(what, peer): losses of peers that were told."""
         self._quiet: set[str] = set()

@@ -78,7 +78,7 @@ class Simulation:
         """Whether to wait for more; tells the nodes to leave when chaos is over."""
         if self._injector.over and not self._leaving:
             self._leaving = True
-            self.board.dismissed = self.board.committed
+            self.board.dismissed = self.board.committed - 1  # the newest may be on its way to some of them
             for name in self._fleet.present():
                 self._fleet.leave(name)
         return bool(self._fleet.present()) and not self._hopeless()

@@ -55,11 +55,17 @@ class ToughSwarm(VirtualSwarm):
     def _fetched(self, node: Node) -> None:
         statuses, board = node.core.board.statuses, node.core.board
         others = [peer for peer in statuses if peer != node.peer and board.alive(peer, self.now)]
-        ahead = any(node.core.is_ahead(statuses[peer]) for peer in others)
+        ahead = any(node.core.lead.is_ahead(statuses[peer]) for peer in others)
         if not ahead and not any(node.core.has_our_state(statuses[peer]) for peer in others):
             self._synced(node, board.head, node.root)
         else:
             super()._fetched(node)
+
+    def _check_means(self, node: Node, record: Record) -> None:
+        """The liar's means have no content. Whoever takes them for true is poisoned, and all alike: agreement is what
+        must hold, as docs/failure-model.md has it."""
+        if () not in node.means.values():
+            super()._check_means(node, record)
 
     def close_link(self, victim: Node, peer: str) -> None:
         """What the mesh does about a BadMessage; the link comes up again at once."""
@@ -160,6 +166,7 @@ class CoreStorm:
             round=board.round,
             attempt=self.random.randrange(3) + (promised.attempt if promised else 0),
             rank=board.rank(attacker.peer),
+            lineage=board.head.lineage,
         )
         books = victim.books.ballot if victim.books is not None else higher
         return message.model_copy(update={"ballot": self.random.choice((higher, promised or higher, books))})

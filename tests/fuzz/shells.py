@@ -137,7 +137,7 @@ def _say_to_reducer(
     message = decode(encode(hostile.message(random.choice((Go, Part, Mean)))))
     assert isinstance(message, Go | Part | Mean)
     if random.random() < 0.8:
-        ballot = random.choice((plan.ballot, plan.ballot, Ballot(round=3, attempt=1, rank=0)))
+        ballot = random.choice((plan.ballot, plan.ballot, Ballot(round=3, attempt=1, rank=0, lineage=0)))
         message = message.model_copy(update={"ballot": ballot})
     if not isinstance(message, Go) and random.random() < 0.9:
         start, stop = random.choice(_pieces(plan, name if isinstance(message, Part) else liar))
