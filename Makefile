@@ -9,6 +9,7 @@ PYTEST := $(BIN)/python -m pytest
 CORE := tests/ops tests/p2p/protocol
 REPORT ?= report
 ARGS ?=
+PARALLEL ?= -n 2 --dist loadfile
 SEEDS ?= 0:1000
 BENCH ?= $(wildcard benchmarks/[a-z]*.py)
 
@@ -27,12 +28,15 @@ test: test-core test-rest ## all tests, and the coverage bar of the cores (one f
 
 # ops and p2p/protocol must be covered by their own tests, so those run alone, with coverage.
 test-core: .venv/.installed
-	$(PYTEST) $(CORE) --cov=ops --cov=p2p.protocol --cov-report=
+	$(PYTEST) $(CORE) $(PARALLEL) --cov=ops --cov=p2p.protocol --cov-report=
 	$(BIN)/coverage report --include='ops/*' --show-missing --skip-covered --fail-under=95
 	$(BIN)/coverage report --include='p2p/protocol/*' --show-missing --skip-covered --fail-under=95
 
+# Two files of tests at a time, for many wait (PARALLEL= for one); swarms of real processes must act in time, so they
+# have the machine for themselves.
 test-rest: .venv/.installed
-	$(PYTEST) tests $(CORE:%=--ignore=%)
+	$(PYTEST) tests $(CORE:%=--ignore=%) -m "not alone" $(PARALLEL)
+	$(PYTEST) tests -m alone
 
 # Each seed is a swarm of 64 nodes in virtual time; the same options and one seed show what broke.
 test-sim: .venv/.installed ## a thousand fault schedules for 64 virtual nodes (others: SEEDS=1000:2000)

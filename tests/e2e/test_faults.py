@@ -12,7 +12,7 @@ from swarm.events import Behind, Dead, Round, Started, Synced
 from swarm.simulate.network import Network, NoNamespaces
 from tests.e2e.processes import QUICK, NodeProcess, processes
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(400)]
 KILL_SECONDS, FREEZE_SECONDS = 3.0, 10.0
 """Within which the others must notice."""
 STATE = QUICK.model_copy(update={"model": "10m", "inner_steps": 20, "batch_size": 1, "sequence_length": 32})

@@ -11,7 +11,7 @@ import pytest
 from swarm.events import Dead, Reducing, Train
 from tests.e2e.processes import QUICK, NodeProcess, processes, shared_memory
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(240)]
 COMMIT_SECONDS = 15.0
 DETECTION_SECONDS = 3.0
 BIG = QUICK.model_copy(update={"model": "10m", "inner_steps": 2, "batch_size": 1, "sequence_length": 32})

@@ -14,7 +14,7 @@ import pytest
 from swarm.events import Left, PeerDown, RankLost, Round, Started, Synced, Train
 from tests.e2e.processes import QUICK, NodeProcess, Processes, processes
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(600)]
 SECONDS = 120.0
 
 

@@ -12,7 +12,7 @@ from tests.e2e.processes import QUICK, NodeProcess, Processes, processes
 
 PATIENCE = 180.0
 """Seconds: two generations of nodes start on a machine that may be busy."""
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(600)]
 
 
 def again(group: Processes, node: NodeProcess, life: int, **settings: Any) -> NodeProcess:

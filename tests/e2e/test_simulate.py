@@ -15,7 +15,7 @@ import pytest
 
 from swarm.simulate.process import processes_of
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.e2e, pytest.mark.alone, pytest.mark.timeout(400)]
 
 QUICK = ("--model", "demo", "--inner-steps", "4", "--batch-size", "2")
 

@@ -13,7 +13,7 @@ from swarm.simulate.process import Child, stop_all
 from swarm.simulate.workspace import clean_environment
 from tests.e2e.processes import HOST, free_port
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(120)]
 
 
 def bootstrap(directory: Path, port: int) -> Child:

@@ -12,7 +12,7 @@ import pytest
 from swarm.events import Evaluated, Left, Round, Synced, Train
 from tests.e2e.processes import QUICK, processes
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 LEAVE_SECONDS = 10.0
 
 

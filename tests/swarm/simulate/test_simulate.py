@@ -23,6 +23,7 @@ from swarm.simulate.faults import Chaos, Fault, FaultScript
 from swarm.simulate.fleet import SimulationFailed
 from swarm.simulate.scenario import Scenario, shorthands
 
+pytestmark = pytest.mark.alone
 FAKE = Path(__file__).with_name("fake_swarm.py")
 SCENARIO = Scenario(nodes=3, rounds=12)
 
