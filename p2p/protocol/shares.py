@@ -15,8 +15,9 @@ from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-MIN_GAIN = 0.10
-"""Shares are equal unless others are expected to save so much of the time: measured rates are never quite right."""
+MIN_GAIN = 0.20
+"""Shares are equal unless others are expected to save so much of the time: measured rates are never quite right, and
+equal links must not pay for that."""
 MOST_SHARE = 4.0
 """Nobody owns more than so many times the equal share: who claims more than its link can do, slows a round down no
 further."""

@@ -14,8 +14,11 @@ WINDOW_SECONDS = 0.5
 """The shortest time that says anything: a link's buffers take a tenth of a second and more at once."""
 BUSY = 0.6
 """Share of the connections that have something to send: more than one of two."""
-NEWEST = 0.5
-"""Weight of the newest window: a link that becomes slow in the middle of a reduce is known as slow at its end."""
+NEWEST_WINDOW = 0.25
+"""Weight of the newest window in sending: a link that becomes slow in the middle of a reduce is known as slow at its
+end, and yet a reduce's last moments, when less and less is left to send, do not count for much."""
+NEWEST_REDUCE = 0.5
+"""Weight of the newest reduce in receiving."""
 
 
 class RateMeter:
@@ -38,16 +41,17 @@ class RateMeter:
             return
         self._begin = now, load
         if load.busy - before.busy > BUSY * seconds * load.connections:
-            self.rates = self.rates._replace(up=_blend(self.rates.up, (load.sent - before.sent) / seconds))
+            up = (load.sent - before.sent) / seconds
+            self.rates = self.rates._replace(up=_blend(self.rates.up, up, NEWEST_WINDOW))
         self._fastest = max(self._fastest, (load.received - before.received) / seconds)
 
     def pause(self) -> None:
         """The reduce has ended; may be called again and again."""
         self._begin = None
         if self._fastest:
-            self.rates = self.rates._replace(down=_blend(self.rates.down, self._fastest))
+            self.rates = self.rates._replace(down=_blend(self.rates.down, self._fastest, NEWEST_REDUCE))
             self._fastest = 0.0
 
 
-def _blend(old: float, new: float) -> float:
-    return old + NEWEST * (new - old) if old else new
+def _blend(old: float, new: float, weight: float) -> float:
+    return old + weight * (new - old) if old else new

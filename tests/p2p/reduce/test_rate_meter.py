@@ -61,7 +61,7 @@ def test_the_time_between_reduces_does_not_count() -> None:
 
 def test_a_link_that_becomes_slow_is_known_as_slow_at_the_end_of_the_reduce() -> None:
     meter = RateMeter()
-    reduce(meter, (3.0, 1000, 1000), (2.0, 100, 100))
+    reduce(meter, (3.0, 1000, 1000), (5.0, 100, 100))
     assert meter.rates.up == pytest.approx(100, rel=0.6)
 
 
