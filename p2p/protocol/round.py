@@ -287,6 +287,7 @@ class RoundCore:
         still, self._awake_at = now - self._awake_at, now
         if still > PAUSE_SECONDS:
             self.board.liveness.paused(still)
+            self.coordinator.rest(now)  # what it waited for may be there, unread
             self._stood_still.append(notes.stood_still(self.board.round, still))
 
     def _settle(self, effects: list[Effect], now: float) -> list[Effect]:

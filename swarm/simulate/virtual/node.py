@@ -36,6 +36,7 @@ from p2p.protocol.messages import Mean as MeanMessage
 from p2p.protocol.plan import Head
 from p2p.protocol.round import RoundCore
 from p2p.protocol.serving import DeskLimits
+from p2p.protocol.shares import UNKNOWN, Rates
 from p2p.protocol.transfer import Drop
 from swarm.simulate.virtual.content import Codes, Mean, hashed, joint_digest
 from swarm.simulate.virtual.donor import VirtualDonor
@@ -196,10 +197,14 @@ class VirtualNode(Host):
 
     def _tick(self, _one: object, _other: object) -> None:
         now = self.now()
-        self.core.on_progress(self._inner_step())
+        self.core.on_progress(self._inner_step(), self._rates())
         self.run(self.core.on_tick(now))
         self.core.forget_gone(now)
         self.after(TICK, self._tick)
+
+    def _rates(self) -> Rates:
+        """What its reduces have shown of its link; nothing before the first."""
+        return Rates(self.up * TICKS, self.down * TICKS) if self.core.board.head.height > 0 else UNKNOWN
 
     def _inner_step(self) -> int:
         if self.stage != "training":

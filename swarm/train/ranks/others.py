@@ -88,6 +88,8 @@ class OtherRanks:
         self._ranks = tuple(ranks)
         self._make_store = store
         self._rendezvous: int | None = None
+        """A descriptor that stays open with this process. The store is destroyed whenever the collector finds the last
+        trace of the group, then opens it by its number, and in another file would look for its keys for ever."""
         self._pulse = Pulse.create()
         self._durations = Durations()
         self._kind: str | None = None
@@ -253,9 +255,6 @@ class OtherRanks:
                 rank.kill()
                 rank.process.wait()
         self._pulse.memory.close()
-        if self._rendezvous is not None:
-            os.close(self._rendezvous)
-            self._rendezvous = None
 
 
 def _start_rank() -> Rank:

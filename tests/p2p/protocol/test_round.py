@@ -261,6 +261,16 @@ def test_who_stood_still_holds_nobody_for_dead_whatever_comes_first_when_it_wake
     assert all(node.core.board.alive(other.peer, swarm.now + 30.0) for other in swarm.nodes)
 
 
+def test_a_coordinator_that_stood_still_does_not_go_on_without_those_whose_answers_it_has_not_read() -> None:
+    swarm = founded(3)
+    core = swarm.nodes[0].core
+    core.coordinator.first = False
+    swarm.run(lambda: core.coordinator.ballot is not None, limit=60)
+    woken = core.on_link_down("somebody", swarm.now + 30.0)
+    assert core.coordinator.ballot is None
+    assert not [e for e in woken if isinstance(e, Note) and e.event == "excluded"]
+
+
 def test_a_member_follows_no_coordinator_that_knows_less_than_it_does() -> None:
     swarm = founded(3)
     coordinator, member, further = swarm.nodes

@@ -57,6 +57,20 @@ def test_tokens_in_are_tokens_out(texts: list[str], length: int, shard_tokens: i
         assert Counter(inputs_BL.ravel().tolist()) == expected + Counter(twice_N.tolist())
 
 
+@pytest.mark.parametrize("corpus", ["docs/*.md", "swarm/**/*.py", "tests/**/*.py"])
+def test_a_corpus_goes_through_whole(corpus: str, tmp_path: Path) -> None:
+    """Prose, code and tests of this project: read in order, packed samples hold every token once."""
+    texts = [path.read_text() for path in sorted(Path(__file__).parents[3].glob(corpus)) if path.stat().st_size]
+    expected = Counter("".join(texts).encode()) + Counter({EOS: len(texts)})
+    manifest = prepared(tmp_path / "data", texts, held_out=0.0, shard_tokens=1 << 16)
+    assert manifest.train.tokens == expected.total()
+    source, length = open_shards("data", Folder(str(tmp_path / "data")), None), 512
+    samples = -(-source.train.count // length)
+    inputs_BL = Reader({"data": source}, parse_mix("data"), length, seed=0).batch(range(samples)).inputs_BL
+    twice_N = read_round(source.train, 0, samples * length)[source.train.count :]
+    assert Counter(inputs_BL.ravel().tolist()) == expected + Counter(twice_N.tolist())
+
+
 class TestOutcome:
     def test_the_same_inputs_give_the_same_bytes_wherever_and_however_they_are_cut(self, tmp_path: Path) -> None:
         one = prepared(tmp_path / "one")

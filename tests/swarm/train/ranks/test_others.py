@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -61,12 +62,13 @@ def test_a_stopped_rank_is_found_and_all_are_killed() -> None:
 
 def test_a_group_that_stands_still_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "LEAST_SECONDS", 1.0)
+    monkeypatch.setattr(watch, "FACTOR", 0.0)
     with training(2) as (trainer, others):
         losses_of(trainer, 3)
         errors, release = list[Exception](), threading.Event()
 
         def stand_still() -> None:
-            step = Step(samples=((0, 3),), ahead=(), of=6, micro_batches=1)
+            step = Step(samples=((0, 3),), ahead=(), of=6, micro_batches=1, at=3)
             try:
                 with others.doing(lambda _rank: step):
                     release.wait()  # instead of rank 0's part
@@ -110,3 +112,13 @@ def test_without_other_ranks_nothing_is_started_or_lost() -> None:
     assert others.pids == ()
     assert others.store() is None
     others.close()
+
+
+def test_a_closed_group_is_collected_whenever_though_its_descriptors_are_long_others() -> None:
+    with training(2) as (trainer, _):
+        losses_of(trainer, 1)
+    del trainer
+    others = [os.open("/dev/zero", os.O_RDONLY) for _ in range(100)]
+    gc.collect()
+    for descriptor in others:
+        os.close(descriptor)
