@@ -25,6 +25,7 @@ import uvloop
 
 from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
+from p2p.discovery.dht_process import forked
 from p2p.discovery.discovery import Discovery
 from p2p.discovery.presence import Place, present
 from p2p.errors import SwarmError
@@ -152,7 +153,7 @@ class Nodes:
             reader, writer = os.pipe()
             parent = os.getpid()
             node.links, node.found, node.failed = set(), set(), ""
-            node.pid = os.fork()
+            node.pid = forked()
             if node.pid == 0:
                 os.close(opener)
                 os.close(reader)

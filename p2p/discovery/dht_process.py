@@ -73,7 +73,7 @@ def fork_dht_process(settings: DhtSettings) -> tuple[int, socket.socket]:
     # a signal between the fork and the child's own handlers would run the parent's handlers in the child
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
-        pid = _fork()
+        pid = forked()
         if pid == 0:
             ours.close()
             _child(settings, theirs, parent, mask)
@@ -83,11 +83,22 @@ def fork_dht_process(settings: DhtSettings) -> tuple[int, socket.socket]:
     return pid, ours
 
 
-def _fork() -> int:
-    with warnings.catch_warnings():
-        # Python 3.12 warns of any native thread, such as those a BLAS library starts at import; the child uses none
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
+def forked() -> int:
+    """os.fork. The child never collects what its parent had: that may need threads which it does not have, and pages
+    that are touched are copied."""
+    enabled = gc.isenabled()
+    gc.disable()  # libraries run code of theirs in the child before we do
+    try:
+        with warnings.catch_warnings():
+            # Python 3.12 warns of any native thread, such as those a BLAS library starts at import; the child uses none
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if pid == 0:
+            gc.freeze()
+        return pid
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _child(settings: DhtSettings, sock: socket.socket, parent: int, mask: set[Any]) -> NoReturn:
@@ -100,7 +111,6 @@ def _child(settings: DhtSettings, sock: socket.socket, parent: int, mask: set[An
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.setsid()  # a terminal's Ctrl-C is for the node, which then closes us
         die_with_parent(parent, signal.SIGTERM)
-        gc.freeze()  # do not touch, and so copy, the pages that we share with the parent
         os.chdir(settings.directory)
         # the loop is not closed: that would wait for name look-ups that are still under way
         asyncio.SelectorEventLoop().run_until_complete(_DhtProcess(settings, parent).run(sock))

@@ -180,14 +180,19 @@ class Coordinator:
         plans = [plan for peer in live if (plan := self.promises[peer].plan) is not None]
         newest = max(plans, key=lambda plan: plan.ballot.key(), default=None)
         if newest is not None and self._sound(newest):
-            # who took up no plan in this life may have been in one before it restarted, with other codes
-            known = [p for p in live if self.promises[p].plan is not None and self._keeps_seat(newest.draft, p)]
+            known = [p for p in live if self._is_known(newest.draft, p)]
             promises = {peer: self.promises[peer] for peer in known}
             owners = self.stall.reach_all(newest.draft.voters, now)
             mended = repaired(self.board.rules, self.board.head, self.ballot, newest, promises, owners)
             if mended is not None:
                 return [self._note_repair(newest, mended), *self._send(mended, mended.draft.voters, now)]
         return self._try_fresh(self.ballot, now)
+
+    def _is_known(self, draft: Record, peer: str) -> bool:
+        """Whether its seat is its own in this life: it took up a plan, or gives no codes. Who took up none may have
+        been in one before it restarted, with other codes."""
+        gives = any(seat.peer == peer and seat.tokens for seat in draft.seats)
+        return self._keeps_seat(draft, peer) and not (gives and self.promises[peer].plan is None)
 
     def _keeps_seat(self, draft: Record, peer: str) -> bool:
         """False for a live member whose seat is not what it promised with: it has restarted."""

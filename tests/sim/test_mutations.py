@@ -11,7 +11,7 @@ from swarm.simulate.virtual.run import Simulation
 from swarm.simulate.virtual.settings import Settings
 from tests.sim.mutations import MUTATIONS, Mutation
 
-SEEDS = 150
+SEEDS = 400
 QUICK = Settings(rounds=4, pieces=PieceSize(smallest=1024, largest=1 << 20, per_span=2))
 
 

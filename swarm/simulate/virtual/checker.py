@@ -1,7 +1,7 @@
 """What must hold at every moment, checked on each event that could break it.
 
 1. One record a round in a lineage: two different records that follow the same one were signed by different processes,
-   and only after a cut or a freeze.
+   and only after a cut or a freeze, or when all who had signed the first are gone.
 2. Equal state for equal heads.
 3. Exact means: sum(w x) / sum(w) of the very codes and weights of the contributors that the record names.
 4. An exact ledger: committed, free and assigned samples are [0, cursor), each of them once.
@@ -11,7 +11,7 @@ Progress and memory are looked at by `watch.py`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from p2p.protocol import bitmap, ledger
@@ -43,7 +43,9 @@ class Committed:
 class Checker:
     """Sees every vote, every commit and every state of all nodes."""
 
-    def __init__(self, fingerprint: bytes) -> None:
+    def __init__(self, fingerprint: bytes, lives: Callable[[Signer], bool] = lambda _signer: True) -> None:
+        """`lives`: whether that process still runs, and has not fallen behind since."""
+        self._lives = lives
         self.records: dict[bytes, Committed] = {}
         """By hash."""
         self.height = -1
@@ -95,7 +97,8 @@ class Checker:
 
     def _check_siblings(self, found: Committed) -> None:
         siblings = self._children.get(found.record.previous, ())
-        if siblings and not self.may_fork:
+        kept = any(self._lives(signer) for other in siblings for signer in self.records[other].signers)
+        if kept and not self.may_fork:
             raise Violation(f"round {found.record.round} is committed twice, differently, and nobody was cut off")
         for other in siblings:
             both = found.signers & self.records[other].signers

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from p2p.protocol.chain import MemoryChain, record_hash
 from p2p.protocol.messages import Plan, SignedRecord
 from p2p.protocol.plan import Rules
-from swarm.simulate.virtual.checker import Checker, Violation
+from swarm.simulate.virtual.checker import Checker, Signer, Violation
 from swarm.simulate.virtual.chronicle import Chronicle
 from swarm.simulate.virtual.content import Mean, MeanBook
 from swarm.simulate.virtual.lanes import Lanes
@@ -43,7 +43,7 @@ class World:
         self.value_bytes = settings.vector_bytes / count
         self.timeline = Timeline()
         self.chronicle = Chronicle()
-        self.checker = Checker(FINGERPRINT)
+        self.checker = Checker(FINGERPRINT, self._lives_on)
         self.presence = Presence(self.timeline)
         self.means = MeanBook()
         draws = random.Random(f"{settings.seed}/links")
@@ -90,6 +90,9 @@ class World:
     def live(self) -> list[VirtualNode]:
         """Nodes that run and mean to stay."""
         return [node for node in self.nodes.values() if node.running and not node.frozen and not node.leaving]
+
+    def _lives_on(self, signer: Signer) -> bool:
+        return any((node.peer, node.life) == signer and node.running for node in self.nodes.values())
 
     def next_life(self, peer: str) -> int:
         self._lives[peer] = life = self._lives.get(peer, 0) + 1

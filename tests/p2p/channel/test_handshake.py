@@ -156,9 +156,9 @@ def test_an_observer_may_come_from_anywhere(observing: int) -> None:
 
 
 def test_another_version_is_refused() -> None:
-    with pytest.raises(Refusal, match="speaks protocol version 9, this node speaks 1") as caught:
+    with pytest.raises(Refusal, match=f"speaks protocol version 9, this node speaks {PROTOCOL_VERSION}") as caught:
         converse(*pair(terms(SMALL), terms(LARGE, version=9)))
-    assert caught.value.told == Refused(code="version", reason="this node speaks protocol version 1")
+    assert caught.value.told == Refused(code="version", reason=f"this node speaks protocol version {PROTOCOL_VERSION}")
 
 
 @pytest.mark.parametrize("keeper", [0, 1])
