@@ -41,7 +41,9 @@ class ChainSync:
         return knows(self._chain, self._target.round, self._target.head)
 
     def question(self) -> GetRecords:
-        """What to ask the donor now."""
+        """What to ask the donor now. Raises InvalidRecord if it reports a head that no records lead to."""
+        if self._start > self._target.round:
+            raise InvalidRecord("a head before the first record that is not this run's")
         return GetRecords(start=self._start, limit=min(LIMIT, self._target.round - self._start + 1))
 
     def take(self, records: Sequence[SignedRecord]) -> None:

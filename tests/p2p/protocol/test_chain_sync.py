@@ -119,3 +119,9 @@ def test_commits_that_come_meanwhile_are_kept() -> None:
     assert mine.tip.height == 4
     follow(sync, donor)
     assert mine.tip == donor.tip
+
+
+def test_a_head_before_the_first_record_is_this_run_s_or_a_lie() -> None:
+    sync = ChainSync(MemoryChain(FINGERPRINT), Target(-1, b"another run".ljust(32), b""))
+    with pytest.raises(InvalidRecord, match="before the first record"):
+        sync.question()
