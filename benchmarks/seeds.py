@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 from pathlib import Path
+from typing import TextIO
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -29,19 +30,29 @@ CAMPAIGNS = {
 }
 
 
+class Tee(io.TextIOBase):
+    """Writes to several files at once."""
+
+    def __init__(self, *files: TextIO) -> None:
+        self._files = files
+
+    def write(self, text: str) -> int:
+        for file in self._files:
+            file.write(text)
+            file.flush()
+        return len(text)
+
+
 def campaign(name: str, jobs: int) -> int:
     """Run one; returns the exit status."""
     settings, seeds = CAMPAIGNS[name]
-    said = io.StringIO()
-    load = os.getloadavg()[0]
-    with contextlib.redirect_stdout(said), interrupt_held() as check:
+    with LOG.open("a") as log, contextlib.redirect_stdout(Tee(sys.stdout, log)), interrupt_held() as check:
+        print(
+            f"{settings.nodes} nodes, {settings.rounds} rounds or more, {settings.faults}, seeds 0 to {len(seeds) - 1}"
+        )
+        print(f"{platform.machine()}, {jobs} of {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the beginning")
         status = run_many(settings, seeds, jobs, check)
-    what = f"{settings.nodes} nodes, {settings.rounds} rounds or more, {settings.faults}, seeds 0 to {len(seeds) - 1}"
-    machine = f"{platform.machine()}, {jobs} of {os.cpu_count()} cores, load {load:.1f} at the beginning"
-    text = f"{what}\n{machine}\n{said.getvalue()}\n"
-    print(text, flush=True)
-    with LOG.open("a") as log:
-        log.write(text)
+        print()
     return status
 
 
