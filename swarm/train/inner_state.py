@@ -49,13 +49,17 @@ def load_optimizers(
     vectors: Mapping[str, NDArray[np.float32]],
     steps: int,
 ) -> None:
-    """Inverse of `store_optimizers`: as if they had taken `steps` steps and kept this rank's rows of these."""
+    """Inverse of `store_optimizers`: as if they had taken `steps` steps and kept this rank's rows of these.
+
+    An optimizer of which nothing was kept, because it had taken no step yet, begins anew.
+    """
     for optimizer, parameter, start, stop in _owned(optimizers, model, layout, group):
+        if not vectors.keys() >= set(keeps(optimizer)):
+            continue
         state: dict[str, Tensor] = {"step": torch.tensor(float(steps), device=local_shard(parameter).device)}
         for key in keeps(optimizer):
-            if key in vectors:
-                state[key] = torch.zeros_like(parameter)
-                local_shard(state[key]).view(-1).copy_(torch.from_numpy(vectors[key][start:stop]))
+            state[key] = torch.zeros_like(parameter)
+            local_shard(state[key]).view(-1).copy_(torch.from_numpy(vectors[key][start:stop]))
         optimizer.state[parameter] = state
 
 

@@ -46,3 +46,8 @@ def test_an_optimizer_that_has_not_stepped_has_nothing_to_keep(group: LocalGroup
     trainer = build_trainer(Config(run=RUN), group, 1)
     assert trainer.inner_state().vectors == {}
     assert trainer.inner_state().steps == 0
+    fresh = trainer.inner_state()
+    trainer.load_flat(trainer.initial(0))
+    trainer.load_inner_state(fresh)
+    assert trainer.inner_state().vectors == {}
+    assert trainer.train(iter(range(6)), 3).steps == 3, "it begins anew"
