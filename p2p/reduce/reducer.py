@@ -129,7 +129,7 @@ class Reducer:
     def _check(self, plan: Plan) -> None:
         """That the numbers fit what we are. Whether the plan is right is the protocol's matter, and was seen to."""
         draft = plan.draft
-        if plan.ballot.round != self._round or not self._before(plan.ballot):
+        if plan.ballot.round != self._round or not plan.ballot.may_follow(self._newest):
             raise BadMessage(f"plan of ballot {plan.ballot.key()} in round {self._round} after {self._newest}")
         if draft.codec != self._codec.name or not draft.steps or draft.piece % self._codec.block:
             raise BadMessage("plan with another codec, no weight or pieces that are not whole blocks")
@@ -194,7 +194,7 @@ class Reducer:
 
     def on_go(self, peer: str, go: Go) -> None:
         """A member is ready to receive. Raises BadMessage."""
-        if self._before(go.ballot):
+        if go.ballot.may_follow(self._newest):
             self._early[peer] = go
             return
         attempt = self._running(go.ballot)
@@ -211,10 +211,6 @@ class Reducer:
         attempt = self._running()
         if attempt:
             attempt.on_link_down(peer)
-
-    def _before(self, ballot: Ballot) -> bool:
-        """Whether this may be the ballot of an attempt to come: a later one, or of a history that we change to."""
-        return ballot.outruns(self._newest) or (self._newest is not None and ballot.lineage != self._newest.lineage)
 
     def _running(self, ballot: Ballot | None = None) -> Attempt | None:
         """The newest attempt, if it has not ended and is of this ballot."""

@@ -97,8 +97,7 @@ class VirtualReducer:
     # --- from the links ---
 
     def on_go(self, peer: str, go: Go) -> None:
-        newest = self._newest
-        if go.ballot.outruns(newest) or (newest is not None and go.ballot.lineage != newest.lineage):
+        if go.ballot.may_follow(self._newest):
             self._early[peer] = go
         elif attempt := self._running(go.ballot):
             attempt.on_go(peer, go)

@@ -133,4 +133,17 @@ def test_one_changed_byte_gives_a_message_or_a_refusal(position: int, value: int
 def test_ballots_are_ordered_by_round_attempt_and_rank() -> None:
     ballots = [Ballot(round=r, attempt=a, rank=k, lineage=0) for r in (1, 2) for a in (0, 1) for k in (0, 1)]
     assert sorted(ballots, key=Ballot.key) == ballots
-    assert all(before < after and before <= after for before, after in itertools.pairwise(ballots))
+    for before, after in itertools.pairwise(ballots):
+        assert before < after
+        assert after.outruns(before)
+        assert after.may_follow(before)
+        assert not before.may_follow(after)
+
+
+def test_of_two_histories_no_ballot_outruns_the_other_but_either_may_follow() -> None:
+    here, there = BALLOT, BALLOT.model_copy(update={"attempt": BALLOT.attempt + 1, "lineage": 1})
+    for one, other in ((here, there), (there, here)):
+        assert not one.outruns(other)
+        assert one.may_follow(other)
+    assert here.outruns(None)
+    assert here.may_follow(None)
