@@ -11,7 +11,7 @@ REPORT ?= report
 ARGS ?=
 PARALLEL ?= -n 2 --dist loadfile
 SEEDS ?= 0:1000
-BENCH ?= $(wildcard benchmarks/[a-z]*.py)
+BENCH ?= $(shell grep -l "^ *python benchmarks/" benchmarks/*.py)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

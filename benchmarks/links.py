@@ -26,6 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.link_hosts import Hosts, Line, NoLinks, Way
+from benchmarks.report import Report
 from ops.codec import get_codec
 from p2p.protocol.messages import Ballot, Plan, Ready, encode
 from p2p.protocol.plan import Head, Rules, fresh
@@ -61,17 +62,6 @@ CASES = {
     "unequal": Case(100, 50, unequal=10, bar=1 / 1.15),
     "slows": Case(100, 50, slows_by=10, bar=1 / 1.15),
 }
-
-
-class Report:
-    """Prints, and keeps for the log."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def __call__(self, text: str) -> None:
-        print(text, flush=True)
-        self.lines.append(text)
 
 
 class Swarm:

@@ -28,6 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.report import Report
 from p2p.parent_death import die_with_parent
 from swarm.simulate.network import Network, NoNamespaces
 
@@ -161,22 +162,6 @@ _names = iter(range(1, 1 << 16))
 
 def new_name(kind: str) -> str:
     return f"{kind}{next(_names)}"
-
-
-class Report:
-    """Prints, and keeps for the log."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def __call__(self, text: str) -> None:
-        print(text, flush=True)
-        self.lines.append(text)
-
-    def bar(self, what: str, found: float, limit: float, *, least: bool = False) -> None:
-        good = found >= limit if least else found <= limit
-        bound = f"{'>=' if least else '<='} {limit:.2f}"
-        self(f"  {what}: {found:.3f} ({bound}: {'met' if good else 'MISSED'})")
 
 
 def link_and_death(report: Report, links: Links, values: int) -> None:
