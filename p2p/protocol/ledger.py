@@ -88,24 +88,24 @@ def _check_used(assigned: tuple[Range, ...], peer: str, used: Sequence[Range]) -
 def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
     """The ledger after a round with these seats; those present are also the next view and get `quota` samples each.
 
-    What the seats used is committed; all else that was assigned (also to members who are gone) returns to the pool
-    and is handed out first. Raises BadClaim if a seat used samples that were not assigned to it, or one twice.
+    What the seats used is committed. What a member that goes on has not used stays its own, because it may be training
+    on that already; all else that was assigned, to members who are gone, returns to the pool and is handed out first.
+    Raises BadClaim if a seat used samples that were not assigned to it, or one twice.
     """
     own = {assignment.peer: assignment.ranges for assignment in reversed(ledger.assigned)}
     for seat in seats:
         _check_used(own.get(seat.peer, ()), seat.peer, seat.used)
+    view = [seat for seat in seats if seat.present]
+    kept = {seat.peer: take(subtract(own.get(seat.peer, ()), seat.used), quota)[0] for seat in view}
     outstanding = [span for assignment in ledger.assigned for span in assignment.ranges]
-    used = [span for seat in seats for span in seat.used]
-    pool = merged((*ledger.free, *subtract(outstanding, used)))
+    spoken_for = [span for seat in seats for span in (*seat.used, *kept.get(seat.peer, ()))]
+    pool = merged((*ledger.free, *subtract(outstanding, spoken_for)))
     cursor = ledger.cursor
     assigned: list[Assignment] = []
-    for seat in seats:
-        if not seat.present:
-            continue
-        ranges, pool = take(pool, quota)
-        missing = quota - size(ranges)
-        if missing:
-            ranges = merged((*ranges, (cursor, cursor + missing)))
-            cursor += missing
-        assigned.append(Assignment(peer=seat.peer, ranges=ranges))
+    for seat in view:
+        ranges = kept[seat.peer]
+        more, pool = take(pool, quota - size(ranges))
+        missing = quota - size(ranges) - size(more)
+        assigned.append(Assignment(peer=seat.peer, ranges=merged((*ranges, *more, (cursor, cursor + missing)))))
+        cursor += missing
     return Ledger(cursor=cursor, free=pool, assigned=tuple(assigned))

@@ -52,12 +52,16 @@ def test_every_sample_is_committed_free_or_assigned_exactly_once(data: st.DataOb
             mine = ledger.assigned_to(state, peer)
             used, _ = ledger.take(mine, data.draw(st.integers(0, ledger.size(mine))))
             seats.append(Seat(peer=peer, tokens=ledger.size(used), used=used))
-        state = ledger.settle(state, seats, quota=data.draw(st.integers(1, 7)))
+        before, state = state, ledger.settle(state, seats, quota=data.draw(st.integers(1, 7)))
         committed += [span for seat in seats for span in seat.used]
         outstanding = [span for assignment in state.assigned for span in assignment.ranges]
         everything = [*committed, *state.free, *outstanding]
         assert ledger.size(everything) == state.cursor
         assert points(everything) == set(range(state.cursor))
+        for seat in seats:
+            now = points(ledger.assigned_to(state, seat.peer))
+            unused = points(ledger.assigned_to(before, seat.peer)) - points(seat.used)
+            assert unused <= now or now <= unused, "it may be training on them"
 
 
 def test_samples_of_the_dead_are_handed_out_first() -> None:
@@ -68,6 +72,15 @@ def test_samples_of_the_dead_are_handed_out_first() -> None:
     assert ledger.assigned_to(second, peer_name(0)) == ((4, 8),)
     assert second.cursor == 8
     assert ledger.assigned_to(second, peer_name(1)) == ()
+
+
+def test_a_member_that_goes_on_keeps_what_it_has_not_used() -> None:
+    first = ledger.settle(ledger.EMPTY, [Seat(peer=peer_name(index), tokens=0, used=()) for index in range(3)], quota=4)
+    ahead = Seat(peer=peer_name(1), tokens=3, used=((4, 7),))
+    lost = Seat(peer=peer_name(2), tokens=1, used=((8, 9),), present=False)
+    second = ledger.settle(first, [Seat(peer=peer_name(0), tokens=4, used=((0, 4),)), ahead, lost], quota=4)
+    assert ledger.assigned_to(second, peer_name(0)) == ((9, 13),)
+    assert ledger.assigned_to(second, peer_name(1)) == ((7, 8), (13, 16))
 
 
 @pytest.mark.parametrize("used", [((2, 6),), ((0, 2), (1, 3))], ids=["another's", "twice"])
