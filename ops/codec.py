@@ -1,7 +1,8 @@
 """Block codecs: how pseudo-gradients and their mean are written for the wire.
 
-A codec cuts a vector into blocks and writes each as small integers and one fp32 scale, absmax / 127 or absmax / 7, with
-round-to-nearest. Everybody decodes the same bytes with the same two fp32 operations, so everybody gets the same bits.
+A codec cuts a vector into blocks and writes each as small integers and one fp32 scale: absmax / 127 or absmax / 7 with
+round-to-nearest, or at 2 bits the scale of least squares. Everybody decodes the same bytes with the same two fp32
+operations, so everybody gets the same bits.
 
 All methods release the GIL, may be called from several threads at once, and take C-contiguous fp32 vectors, aligned or
 not. Shape suffixes: _P any number of values, _B one entry a block.
@@ -15,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ops import kernels_float32, kernels_int4, kernels_int8
+from ops import kernels_float32, kernels_int2, kernels_int4, kernels_int8
 from ops.encoded import BadCodes, Encoded
 from ops.jit import Bytes, Floats
 from ops.kernels_block import NONE, BlockKernels, block_kernels
@@ -42,7 +43,7 @@ class Codec:
     bits: int
     """Bits of one code."""
     levels: int
-    """Codes go from -levels to +levels; 0 for a codec without scales."""
+    """Values in a block go from -levels to +levels times its scale; 0 for a codec without scales."""
     kernels: BlockKernels
 
     @property
@@ -65,9 +66,11 @@ class Codec:
         return largest_scale(self.levels + 1).view(np.uint32)
 
     def has_unused_code(self, codes: Bytes) -> bool:
-        """Whether the code -levels - 1 occurs, which `quantise` never writes."""
+        """Whether the code -levels - 1 occurs, which `quantise` never writes; at 2 bits all codes are in use."""
         if self.bits == 8:
             return bool((codes == 0x80).any())
+        if self.bits == 2:
+            return False
         return bool(((codes & 0x0F) == 0).any() or ((codes & 0xF0) == 0).any())
 
     def scale_count(self, count: int) -> int:
@@ -136,6 +139,7 @@ CODECS: dict[str, Codec] = {
     "fp32": _codec("fp32", 1024, 32, 0, kernels_float32),
     "int8": _codec("int8", 1024, 8, 127, kernels_int8),
     "int4": _codec("int4", 128, 4, 7, kernels_int4),
+    "int2": _codec("int2", 256, 2, 3, kernels_int2),
 }
 
 

@@ -128,7 +128,13 @@ async def swarm(request: pytest.FixtureRequest, pool: ThreadPoolExecutor) -> Asy
 
 @pytest.mark.parametrize(
     "swarm",
-    [(2, "int8", 3_000_000), (3, "int4", 2_000_000), (4, "int8", 4_000_000), (3, "fp32", 500_000)],
+    [
+        (2, "int8", 3_000_000),
+        (3, "int4", 2_000_000),
+        (2, "int2", 2_000_000),
+        (4, "int8", 4_000_000),
+        (3, "fp32", 500_000),
+    ],
     indirect=True,
 )
 async def test_the_bytes_at_the_socket_are_those_of_the_formula(swarm: Swarm) -> None:

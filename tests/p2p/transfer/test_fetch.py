@@ -235,7 +235,7 @@ async def test_two_commits_on_the_way(swarm: Swarm) -> None:
     assert result.dropped == []
 
 
-@pytest.mark.parametrize("codec", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("codec", ["fp32", "int8", "int4", "int2"])
 async def test_a_member_that_missed_a_round_takes_means_only(pool: ThreadPoolExecutor, codec: str) -> None:
     swarm = Swarm(Network(), pool, 3, codec=codec)
     await swarm.start(2)
