@@ -82,6 +82,8 @@ class RunConfig(Table):
     """Samples in one inner step of one node."""
     inner_steps: Positive = 40
     """H: inner steps in a round."""
+    overlap_steps: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    """Inner steps of the next round, at most, that a node takes while a round is reduced; 0: it waits meanwhile."""
     codec: Literal["int8", "int4", "fp32"] = "int8"
     """How pseudo-gradients travel."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0

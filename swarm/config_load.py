@@ -64,6 +64,10 @@ def load_config(
 
 def _check_schedule(run: RunConfig) -> None:
     """What no layer can see by itself. Raises ConfigError."""
+    if run.overlap_steps > run.inner_steps:
+        raise ConfigError(
+            f"[run] overlap_steps: {run.overlap_steps} is more than a round has; inner_steps is {run.inner_steps}"
+        )
     if run.decay_steps and not run.total_steps:
         raise ConfigError("[run] decay_steps: nobody knows when to begin; set total_steps, the planned inner steps")
     if run.decay_steps and run.warmup_steps + run.decay_steps > run.total_steps:

@@ -15,34 +15,28 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypedDict, TypeVar
 
-import numpy as np
 import uvloop
-from numpy.typing import NDArray
 
-from ops.encoded import Encoded
-from ops.pseudo_gradient import all_finite
 from p2p.discovery.discovery import Discovery
 from p2p.identity import Identity
 from p2p.member import Member
-from p2p.outcome import Committed
+from p2p.outcome import Committed, Outcome
 from p2p.protocol import ledger
-from p2p.protocol.model import Range
-from p2p.reduce.reducer import Source
 from swarm import events
 from swarm.config import Config
 from swarm.evaluation import SpareTimeEvaluation
 from swarm.events import EventLog
 from swarm.initial import check_first
+from swarm.inner_training import NOTHING, Ahead, InnerTraining, Work
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
 from swarm.restart import RANK_LOST, company_expected, expect_company, restarts
 from swarm.state_dir import CONTACTS
 from swarm.train.ranks.others import RankLost
 from swarm.train.ranks.watch import Lost
-from swarm.train.trainer import InnerTrainer, TrainResult
+from swarm.train.trainer import InnerTrainer
 from swarm.vitals import vitals
 
 SWITCH_INTERVAL = 5e-4
@@ -126,19 +120,6 @@ def _stop_signal(discovery: Discovery) -> asyncio.Event:
     return stop
 
 
-@dataclass(frozen=True)
-class Work:
-    """What inner training brought into a round."""
-
-    tokens: int
-    used: tuple[Range, ...]
-    source: Source | None
-    result: TrainResult | None
-
-
-NOTHING = Work(0, (), None, None)
-
-
 class Node:
     """One node, from its first sync to its last round."""
 
@@ -151,9 +132,10 @@ class Node:
         self._parts = parts
         self._log = log
         self._loop = asyncio.get_running_loop()
-        self._local_P: NDArray[np.float32] = parts.trainer.vectors.local_P
         self._stopping = False
+        self._committing = False
         self._evaluation = SpareTimeEvaluation(parts.trainer)
+        self._inner = InnerTraining(config.run, self.trainer, self._evaluation, parts.codec, self.state.theta_P)
         self._evaluating: asyncio.Future[None] | None = None
         self._meter = RoundMeter(parts)
         self._name = config.node.name or events.short(parts.member.me)
@@ -162,16 +144,18 @@ class Node:
         """Rounds until the configured last one; for ever without one."""
         await self._gather()
         await self._sync()
+        ahead: Ahead | None = None
         while not self._finished():
-            work = await self._train()
+            work = await self._train(ahead)
             self._saver.prepare(self.member.head.height + 1)
             self._evaluate_meanwhile()
-            outcome = await self.member.commit_round(work.tokens, work.used, work.source)
+            outcome, ahead = await self._commit(work)
             self._evaluation.pause()
             if isinstance(outcome, Committed):
                 self._report(outcome, work)
                 await self._saver.after_round(self.member.head)
             else:
+                ahead = None  # its steps were taken from what this round was to become
                 await self._sync()
         await self._evaluate_end()
         await self._saver.at_end(self.member.head)
@@ -230,24 +214,23 @@ class Node:
 
     # --- train ---
 
-    async def _train(self) -> Work:
-        """Inner steps from the agreed parameters on the samples that the ledger gave us; none for a newcomer."""
+    async def _train(self, ahead: Ahead | None) -> Work:
+        """Inner steps on the samples that the ledger gave us, less those taken ahead; none for a newcomer."""
         ranges = self.member.assignment
+        work = NOTHING
         if ranges:
-            result, finite = await self._in_trainer_thread(self._train_here, ranges)
+            round, on_step = self.member.head.height + 1, self._show_steps()
+            work, finite = await self._in_trainer_thread(
+                self._inner.train, round, ranges, ahead, self._should_stop, on_step
+            )
+            if not finite:
+                self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
         if self._evaluation_is_due():
             await self._in_trainer_thread(self._begin_evaluation)
-        if not ranges:
-            return NOTHING
-        if not finite:
-            self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
-        if not finite or not result.steps:
-            return NOTHING
-        used, _ = ledger.take(ranges, result.samples)
-        return Work(result.tokens, used, self._encode_pseudo_gradient, result)
+        return work
 
-    def _train_here(self, ranges: tuple[Range, ...]) -> tuple[TrainResult, bool]:
-        """In the trainer's thread: what came of it, and whether our parameters, left in the flat vector, are finite."""
+    def _show_steps(self) -> Callable[[int, float], None]:
+        """In the trainer's thread, after each step: how far it is."""
         round, shown = self.member.head.height + 1, -math.inf
 
         def on_step(step: int, loss: float) -> None:
@@ -258,21 +241,36 @@ class Node:
                 event = events.Train(round=round, inner_step=step + 1, loss=loss)
                 self._loop.call_soon_threadsafe(self._log.write, event)
 
-        self._evaluation.make_way()
-        self.trainer.load_flat(self.state.theta_P)
-        samples = (index for start, stop in ranges for index in range(start, stop))
-        steps = self.config.run.inner_steps
-        result = self.trainer.train(samples, steps, self._should_stop, on_step, first_step=(round - 1) * steps)
-        self._evaluation.come_back()
-        return result, all_finite(self._local_P)
+        return on_step
 
     def _should_stop(self) -> bool:
         return self._stopping or self.member.behind.is_set()
 
-    def _encode_pseudo_gradient(self, start: int, stop: int, out: Encoded) -> None:
-        """theta_global - theta_local of [start, stop), quantised; in kernel threads."""
-        codec = self._parts.codec
-        codec.quantise_difference(self.state.theta_P[start:stop], self._local_P[start:stop], out)
+    async def _commit(self, work: Work) -> tuple[Outcome, Ahead | None]:
+        """Take part in the round, and train ahead meanwhile where the run wants that."""
+        self._committing = True
+        steps_ahead = self._go_ahead(work)
+        try:
+            outcome = await self.member.commit_round(work.tokens, work.used, work.source)
+        finally:
+            self._committing = False
+        return outcome, await steps_ahead if steps_ahead is not None else None
+
+    def _go_ahead(self, work: Work) -> asyncio.Future[Ahead | None] | None:
+        """Begin with the next round's inner steps, if there is one and the trainer has nothing else to do."""
+        round, last = self.member.head.height + 2, self.config.last_round
+        over = last is not None and round > last
+        if not self.config.run.overlap_steps or not work.tokens or over or self._evaluation.under_way:
+            return None
+        spare = ledger.subtract(self.member.assignment, work.used)
+        going = self._loop.run_in_executor(
+            self._parts.trainer_thread, self._inner.go_ahead, round, spare, self._should_come_back
+        )
+        going.add_done_callback(_look_at)
+        return going
+
+    def _should_come_back(self) -> bool:
+        return not self._committing or self._should_stop()
 
     # --- evaluate, in the time in which others train or reduce ---
 
@@ -335,6 +333,7 @@ class Node:
             loss=result.loss if result else None,
             tokens=work.tokens,
             inner_steps=result.steps if result else 0,
+            ahead_steps=work.ahead,
             train_seconds=result.seconds if result else 0.0,
             data_seconds=result.data_seconds if result else 0.0,
             mfu=result.mfu if result else None,
@@ -351,6 +350,12 @@ class Node:
         )
         self._log.write(event)
         self._parts.tracking.round(event)
+
+
+def _look_at(steps_ahead: asyncio.Future[Ahead | None]) -> None:
+    """If we end before its result is asked for, its failure is nobody's business any more."""
+    if not steps_ahead.cancelled():
+        steps_ahead.exception()
 
 
 class RoundMeter:

@@ -92,7 +92,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
             count=state.count,
             codec=codec.name,
             block=codec.block,
-            quota=run.inner_steps * run.batch_size,
+            quota=(run.inner_steps + run.overlap_steps) * run.batch_size,
             min_peers=run.min_peers,
             founders=run.founders,
         )

@@ -67,7 +67,7 @@ class Saver:
         self.plan = plan
         self._run, self._state, self._chain, self._copy_inner, self._log = run, state, chain, copy_inner, log
         self._loop = asyncio.get_running_loop()
-        self._inner: asyncio.Task[InnerState] | None = None
+        self._inner: asyncio.Future[InnerState] | None = None
         self._saving: asyncio.Future[None] | None = None
         self._saved = b""
         """Hash of the head of the last checkpoint that was finished."""
@@ -127,11 +127,9 @@ class Saver:
         if self._saving is not None:
             await asyncio.shield(self._saving)
 
-    def _begin_copy(self) -> asyncio.Task[InnerState]:
-        async def copy() -> InnerState:
-            return await self._copy_inner()
-
-        return self._loop.create_task(copy())
+    def _begin_copy(self) -> asyncio.Future[InnerState]:
+        """Asked for at once: before anything that the trainer is told next."""
+        return asyncio.ensure_future(self._copy_inner())
 
     async def _quick_copy(self) -> InnerState | None:
         """None if the trainer does not come to rest in time: without it, the optimizer will start anew."""

@@ -229,6 +229,8 @@ class Round(Event):
     tokens: int
     """This node's weight in the mean: tokens it trained on."""
     inner_steps: int
+    ahead_steps: int = 0
+    """Of them, those taken while the round before was reduced."""
     train_seconds: float
     data_seconds: float = 0.0
     """The part of train_seconds in which training waited for data."""

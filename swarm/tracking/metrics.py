@@ -36,6 +36,8 @@ class Metrics(BaseModel):
     utilisation: float
     """Share of the round's time that was spent in training."""
     inner_steps: int
+    ahead_steps: int
+    """Of them, those taken while the round before was reduced."""
     round_seconds: float
     train_seconds: float
     data_seconds: float

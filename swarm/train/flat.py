@@ -20,6 +20,9 @@ from torch.distributed.tensor import DTensor
 from ops.layout import FlatLayout
 from swarm.train.group import LocalGroup
 
+SHIFTED_VALUES = 1 << 18
+"""Values whose difference is held at a time."""
+
 
 def layout_of(model: nn.Module) -> FlatLayout:
     """Names and full shapes of a model's parameters, in order; the same for every sharding (meta tensors do)."""
@@ -51,6 +54,26 @@ def swap_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, other_P: 
         before_P = local_P.to("cpu", copy=True)
         local_P.copy_(there_P)
         there_P.copy_(before_P)
+
+
+def shift_flat(
+    model: nn.Module,
+    layout: FlatLayout,
+    group: LocalGroup,
+    from_P: NDArray[np.float32],
+    to_P: NDArray[np.float32],
+) -> None:
+    """Add to_P - from_P to this rank's rows of every parameter; both flat vectors are only read."""
+    pairs = zip(_rows(model, layout, group, from_P), _rows(model, layout, group, to_P), strict=True)
+    for (here_P, local_P), (there_P, _) in pairs:
+        for start in range(0, here_P.size, SHIFTED_VALUES):
+            piece = slice(start, start + SHIFTED_VALUES)
+            moved_P = there_P[piece] - here_P[piece]
+            if local_P.device.type == "cpu":
+                values_P = local_P[piece].numpy()
+                np.add(values_P, moved_P, out=values_P)
+            else:
+                local_P[piece].add_(torch.from_numpy(moved_P).to(local_P.device))
 
 
 def local_shard(tensor: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from swarm.data.feed import Feed
 from swarm.data.reader import Reader
 from swarm.model.initial import initial_theta
 from swarm.model.sizes import ModelConfig
-from swarm.train.flat import layout_of, load_flat, store_flat, swap_flat
+from swarm.train.flat import layout_of, load_flat, shift_flat, store_flat, swap_flat
 from swarm.train.group import LocalGroup
 from swarm.train.inner_state import load_optimizers, optimizer_vectors, store_optimizers
 from swarm.train.loss import summed_loss
@@ -84,6 +84,10 @@ class RankTrainer:
     def swap_flat(self, other_P: NDArray[np.float32]) -> None:
         """Exchange this rank's rows of the parameters with those in other_P."""
         swap_flat(self.model, self.layout, self.group, other_P)
+
+    def shift_flat(self, from_P: NDArray[np.float32], to_P: NDArray[np.float32]) -> None:
+        """Add to_P - from_P to this rank's rows of the parameters."""
+        shift_flat(self.model, self.layout, self.group, from_P, to_P)
 
     def optimizer_vectors(self) -> tuple[str, ...]:
         """What the optimizer keeps for each parameter (AdamW: exp_avg, exp_avg_sq); nothing before its first step."""

@@ -36,6 +36,7 @@ class TestSchedule:
     @pytest.mark.parametrize(
         ("steps", "complaint"),
         [
+            ("inner_steps = 5\noverlap_steps = 6", "overlap_steps: 6 is more than a round has; inner_steps is 5"),
             ("decay_steps = 5", "decay_steps: nobody knows when to begin; set total_steps"),
             (
                 "warmup_steps = 6\ntotal_steps = 10\ndecay_steps = 5",

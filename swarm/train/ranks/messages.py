@@ -58,6 +58,14 @@ class Swap(_Message):
     vector: Count
 
 
+class Shift(_Message):
+    """Add the difference of two shared vectors to the parameters."""
+
+    kind: Literal["shift"] = "shift"
+    from_vector: Count
+    to_vector: Count
+
+
 class Step(_Message):
     """Take an inner step; the samples are this rank's share, and may be none."""
 
@@ -113,7 +121,7 @@ class Failed(_Message):
     reason: Annotated[str, Field(max_length=2000)]
 
 
-Command: TypeAlias = Setup | Form | Load | Store | Swap | Step | Evaluate | StoreOptimizer | LoadOptimizer
+Command: TypeAlias = Setup | Form | Load | Store | Swap | Shift | Step | Evaluate | StoreOptimizer | LoadOptimizer
 Answer: TypeAlias = Joined | Done | Failed
 Message: TypeAlias = Command | Answer
 

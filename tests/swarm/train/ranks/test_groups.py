@@ -108,6 +108,9 @@ def test_the_flat_vector_survives_ranks_whose_shares_are_uneven() -> None:
         assert local_P.tobytes() == theta_P.tobytes()
         trainer.swap_flat(local_P)
         assert local_P.tobytes() == doubled
+        trainer.shift_flat(theta_P, local_P)
+        trainer.store_flat(local_P)
+        assert local_P.tobytes() == doubled
 
 
 def test_the_ranks_hold_no_copy_of_the_flat_vectors() -> None:

@@ -1,0 +1,121 @@
+"""Steps taken ahead of a commit: they count once, wherever the commit comes, and move from what it brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ops.codec import get_codec
+from ops.encoded import Encoded
+from swarm.config import Config, RunConfig
+from swarm.evaluation import SpareTimeEvaluation
+from swarm.inner_training import InnerTraining, Work
+from swarm.train.build import build_trainer
+from swarm.train.group import LocalGroup
+from swarm.train.trainer import InnerTrainer
+
+RUN = RunConfig(model="demo", sequence_length=32, batch_size=2, inner_steps=4, overlap_steps=3, warmup_steps=0)
+FIRST, SECOND = ((0, 14),), ((8, 16), (20, 26))
+"""What the ledger gives for two rounds: what the first leaves, [8, 14), is still ours in the second."""
+CODEC = get_codec("fp32")
+
+Floats = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Iterator[InnerTrainer]:
+    with LocalGroup() as group:
+        yield build_trainer(Config(run=RUN), group, 1)
+
+
+def begin(trainer: InnerTrainer) -> InnerTraining:
+    """At the initial parameters, the optimizer as new."""
+    theta_P = trainer.initial(RUN.seed, trainer.vectors.theta_P)
+    if names := trainer.own.optimizer_vectors():
+        zero_P = np.zeros_like(theta_P)
+        trainer.own.load_optimizer(dict.fromkeys(names, zero_P), 0)
+    return InnerTraining(RUN, trainer, SpareTimeEvaluation(trainer), CODEC, theta_P)
+
+
+def after(steps: int, trainer: InnerTrainer) -> Callable[[], bool]:
+    """Stop after so many steps."""
+    last = trainer.own.steps_taken + steps
+    return lambda: trainer.own.steps_taken >= last
+
+
+def never() -> bool:
+    return False
+
+
+def silent(_step: int, _loss: float) -> None:
+    pass
+
+
+def pseudo_gradient(trainer: InnerTrainer, work: Work) -> Floats:
+    """What the round would send."""
+    codes = Encoded.allocate(CODEC, trainer.layout.count)
+    assert work.source is not None
+    work.source(0, codes.count, codes)
+    out_P = np.empty(codes.count, np.float32)
+    CODEC.decode(codes, out_P)
+    return out_P
+
+
+def test_steps_ahead_go_on_and_what_the_commit_brings_is_added(trainer: InnerTrainer) -> None:
+    """Without an interruption by the commit, the second round would be the sum of its steps; with it, it is, too."""
+    inner = begin(trainer)
+    first, _ = inner.train(1, FIRST, None, never, silent)
+    straight = trainer.train(iter(range(8, 16)), RUN.inner_steps, first_step=RUN.inner_steps)
+    moved_P = np.empty_like(trainer.vectors.local_P)
+    trainer.store_flat(moved_P)
+    moved_P -= trainer.vectors.local_P
+
+    inner = begin(trainer)
+    inner.train(1, FIRST, None, never, silent)
+    ahead = inner.go_ahead(2, ((8, 14),), after(2, trainer))
+    assert ahead is not None
+    assert (ahead.steps, ahead.used) == (2, ((8, 12),))
+    trainer.vectors.theta_P[:] = trainer.vectors.local_P  # a commit that brings what we did ourselves
+    steps: list[int] = []
+    second, finite = inner.train(2, SECOND, ahead, never, lambda step, _loss: steps.append(step))
+    assert finite
+    assert steps == [2, 3]
+    assert (first.used, second.used) == (((0, 8),), ((8, 16),))
+    assert second.result is not None
+    assert second.result.loss == pytest.approx(straight.loss, rel=1e-5)
+    assert (second.tokens, second.result.steps, second.ahead) == (first.tokens, RUN.inner_steps, 2)
+    np.testing.assert_allclose(-pseudo_gradient(trainer, second), moved_P, atol=1e-6)
+
+
+def test_the_commit_moves_the_parameters_and_not_the_pseudo_gradient(trainer: InnerTrainer) -> None:
+    inner = begin(trainer)
+    inner.train(1, FIRST, None, never, silent)
+    ahead = inner.go_ahead(2, ((8, 14),), never)
+    assert ahead is not None
+    assert ahead.steps == RUN.overlap_steps
+    before_P, now_P = trainer.vectors.local_P.copy(), np.empty_like(trainer.vectors.local_P)
+    trainer.store_flat(now_P)
+    trainer.vectors.theta_P[:] += np.float32(0.5)
+    second, _ = inner.train(2, SECOND, ahead, after(0, trainer), silent)
+    np.testing.assert_allclose(pseudo_gradient(trainer, second), before_P - now_P, atol=1e-6)
+    assert second.used == ((8, 14),)
+    assert second.result is not None
+    assert second.result.steps == RUN.overlap_steps
+
+
+def test_a_commit_before_the_first_step_ahead_leaves_nothing_behind(trainer: InnerTrainer) -> None:
+    inner = begin(trainer)
+    inner.train(1, FIRST, None, never, silent)
+    assert inner.go_ahead(2, ((8, 14),), after(0, trainer)) is None
+    assert inner.go_ahead(2, (), never) is None, "no samples are left"
+
+
+def test_what_is_not_finite_contributes_nothing(trainer: InnerTrainer) -> None:
+    inner = begin(trainer)
+    trainer.vectors.theta_P[0] = np.inf
+    work, finite = inner.train(1, FIRST, None, never, silent)
+    assert not finite
+    assert (work.tokens, work.used, work.source) == (0, (), None)
