@@ -28,7 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.link_hosts import Hosts, Line, NoLinks, Way
 from benchmarks.report import Report
 from ops.codec import get_codec
-from p2p.protocol.messages import Ballot, Plan, Ready, encode
+from p2p.protocol.ballot import Ballot
+from p2p.protocol.messages import Plan, Ready, encode
 from p2p.protocol.plan import Head, Rules, fresh
 from p2p.protocol.shares import Rates, best_shares, seconds
 

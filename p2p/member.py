@@ -20,25 +20,13 @@ from p2p.identity import Identity, verify
 from p2p.listener import Listener
 from p2p.outcome import Committed, Missed, Outcome
 from p2p.protocol import ledger
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
 from p2p.protocol.chain_sync import knows
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.holdings import Source as StateSource
-from p2p.protocol.messages import (
-    Ballot,
-    Commit,
-    Go,
-    Mean,
-    Message,
-    Part,
-    Plan,
-    Prepare,
-    Promise,
-    Records,
-    SignedRecord,
-    Status,
-)
+from p2p.protocol.messages import Commit, Go, Mean, Message, Part, Plan, Prepare, Promise, Records, SignedRecord, Status
 from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.round import RoundCore
@@ -183,8 +171,8 @@ class Member:
             return Missed("the swarm is ahead")
         self._ready_at = self._loop.time()
         self._outcome = self._loop.create_future()
-        self._reducer.begin_round(self._core.board.round, source)
-        self._run(self._core.on_ready(tokens, used, self._ready_at))
+        codes = self._reducer.begin_round(self._core.board.round, source)
+        self._run(self._core.on_ready(tokens, used, codes, self._ready_at))
         return await self._outcome
 
     async def leave(self) -> None:

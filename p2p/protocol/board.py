@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.liveness import Liveness
-from p2p.protocol.messages import Ballot, Ready, Status
+from p2p.protocol.messages import Ready, Status
 from p2p.protocol.plan import Head, Rules, objection_to
 from p2p.protocol.shares import Rates
 
@@ -216,10 +217,9 @@ class Board:
             pace.longest = max(pace.longest, now - pace.since)
             pace.step, pace.since = status.inner_step, now
 
-    def unmet(self) -> list[str]:
-        """Members of the view whom others heard, while we, who have just come, have no word of them yet."""
-        strangers = (peer for peer in self.head.view if peer not in self.statuses)
-        return [peer for peer in strangers if self.liveness.vouched(peer)]
+    def unmet(self, peers: Iterable[str]) -> list[str]:
+        """Those of `peers` whom others heard, while we, who have just come or woken, have no word of them yet."""
+        return [peer for peer in peers if peer not in self.statuses and self.liveness.vouched(peer)]
 
     def rates(self, peers: Iterable[str]) -> dict[str, Rates]:
         """The speed of their links, as they say."""

@@ -14,7 +14,8 @@ from typing import Protocol, Self
 from blake3 import blake3
 
 from p2p.protocol import bitmap
-from p2p.protocol.messages import Record, SignedRecord, lineage_of
+from p2p.protocol.ballot import lineage_of
+from p2p.protocol.messages import Record, SignedRecord
 from p2p.protocol.model import MAX_MESSAGE_BYTES, pack
 
 GENESIS = -1

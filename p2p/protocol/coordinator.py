@@ -17,12 +17,13 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
 from p2p.protocol import notes
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Effect, Note, Send
 from p2p.protocol.entrance import Entrance
-from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Promise, Record, SignedRecord, Vote
-from p2p.protocol.plan import BadPlan, check_draft, fresh
+from p2p.protocol.messages import Commit, Plan, Prepare, Promise, Record, SignedRecord, Vote
+from p2p.protocol.plan import BadPlan, check_draft, fresh, seat_of
 from p2p.protocol.repair import adopted, repaired
 from p2p.protocol.stall import StallWatch
 
@@ -175,12 +176,15 @@ class Coordinator:
         """With everybody's promise in hand."""
         assert self.ballot is not None
         record = self._highest_voted(live)
-        if record is not None:
-            return self._adopt(record, live, now)
         plans = [plan for peer in live if (plan := self.promises[peer].plan) is not None]
         newest = max(plans, key=lambda plan: plan.ballot.key(), default=None)
+        draft = record or (newest.draft if newest is not None else None)
+        if draft is not None and self._has_unmet(draft, now):
+            return []
+        if record is not None:
+            return self._adopt(record, live, now)
         if newest is not None and self._sound(newest):
-            known = [p for p in live if self._is_known(newest.draft, p)]
+            known = [p for p in live if self._keeps_seat(newest.draft, p)]
             promises = {peer: self.promises[peer] for peer in known}
             owners = self.stall.reach_all(newest.draft.voters, now)
             mended = repaired(self.board.rules, self.board.head, self.ballot, newest, promises, owners)
@@ -188,17 +192,17 @@ class Coordinator:
                 return [self._note_repair(newest, mended), *self._send(mended, mended.draft.voters, now)]
         return self._try_fresh(self.ballot, now)
 
-    def _is_known(self, draft: Record, peer: str) -> bool:
-        """Whether its seat is its own in this life: it took up a plan, or gives no codes. Who took up none may have
-        been in one before it restarted, with other codes."""
-        gives = any(seat.peer == peer and seat.tokens for seat in draft.seats)
-        return self._keeps_seat(draft, peer) and not (gives and self.promises[peer].plan is None)
+    def _has_unmet(self, draft: Record, now: float) -> bool:
+        """Whether it has voters that others hear and we have yet to meet: they answer within a promise's time, or it is
+        done without them."""
+        waits = now - self._since <= PROMISE_SECONDS
+        return waits and bool(self.board.unmet(peer for peer in draft.voters if peer not in self.excluded))
 
     def _keeps_seat(self, draft: Record, peer: str) -> bool:
         """False for a live member whose seat is not what it promised with: it has restarted."""
         seat = next((seat for seat in draft.seats if seat.peer == peer), None)
         ready = self.promises[peer].ready
-        return seat is None or (ready is not None and (ready.tokens, ready.used) == (seat.tokens, seat.used))
+        return seat is None or (ready is not None and seat.present and seat_of(peer, ready) == seat)
 
     def _follows(self, draft: Record) -> bool:
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2p.protocol.messages import Ballot, Message, Plan, SignedRecord
+from p2p.protocol.ballot import Ballot
+from p2p.protocol.messages import Message, Plan, SignedRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ class Lead:
 
     def may_drive(self, now: float) -> bool:
         """Whether we know enough of the others to coordinate them."""
-        return not self.outrun(now) and not (now < self._meets_until and self._board.unmet())
+        return not self.outrun(now) and not (now < self._meets_until and self._board.unmet(self._board.head.view))
 
     def to_ask(self, now: float) -> str | None:
         """Who has the most of those ahead, if it is time to do something about it: see ASK_SECONDS."""

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.model import (
     MAX_MEMBERS,
     MAX_PIECES,
@@ -27,6 +28,7 @@ from p2p.protocol.model import (
     Reason,
     Round,
     Signature,
+    Tag,
     fields,
     pack,
     unpack,
@@ -42,35 +44,6 @@ class Message(Model):
     KIND: ClassVar[str]
 
 
-class Ballot(Model):
-    """Orders the attempts at a round: compared as (round, attempt, rank)."""
-
-    round: Round
-    attempt: Count
-    rank: Count
-    lineage: Annotated[int, Field(ge=0, lt=1 << 32)]
-    """Of which history: `lineage_of`. What an attempt of another left on the way must match none of ours."""
-
-    def key(self) -> tuple[int, int, int]:
-        return (self.round, self.attempt, self.rank)
-
-    def outruns(self, other: Ballot | None) -> bool:
-        """Whether this is of a later attempt than `other` in the same history, or `other` is None."""
-        return other is None or (self.lineage == other.lineage and other < self)
-
-    def may_follow(self, other: Ballot | None) -> bool:
-        """Whether this may be of an attempt to come after `other`: a later one, or of a history that we change to."""
-        return self.outruns(other) or (other is not None and self.lineage != other.lineage)
-
-    def __lt__(self, other: Ballot) -> bool:
-        return self.key() < other.key()
-
-
-def lineage_of(head: bytes) -> int:
-    """`Ballot.lineage` of the rounds that follow the record with this hash: its first four bytes."""
-    return int.from_bytes(head[:4], "big")
-
-
 # --- the committed round -------------------------------------------------------------------------------------------
 
 
@@ -83,6 +56,8 @@ class Seat(Model):
     present: bool = True
     """False: it was lost on the way. What it had contributed by then stays, but it has no vote and no place in the next
     view."""
+    codes: Tag = 0
+    """As in its `Ready`."""
 
 
 class Segment(Model):
@@ -178,6 +153,8 @@ class Ready(Model):
     round: Round
     tokens: Count
     used: Annotated[tuple[Range, ...], Field(max_length=MAX_RANGES)]
+    codes: Tag = 0
+    """A random name of the codes that it gives; 0: none. Who has restarted gives others, though it trained alike."""
 
 
 class Vote(Model):
@@ -205,7 +182,7 @@ class Status(Message):
     promised: Ballot | None
     ready: Ready | None
     vote: Vote | None
-    hears: Annotated[tuple[Annotated[int, Field(ge=0, lt=1 << 32)], ...], Field(max_length=MAX_MEMBERS)]
+    hears: Annotated[tuple[Tag, ...], Field(max_length=MAX_MEMBERS)]
     """Tags (p2p.protocol.liveness) of the peers that the sender hears."""
     silent: Annotated[tuple[tuple[PeerId, float], ...], Field(max_length=MAX_MEMBERS)]
     """Peers the sender has not heard from of late, and for how many seconds (an age, never a clock reading)."""

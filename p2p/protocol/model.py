@@ -26,6 +26,8 @@ Bitmap = Annotated[bytes, Field(max_length=MAX_MEMBERS // 8)]
 """A set of ranks (p2p.protocol.bitmap)."""
 Signature = Annotated[bytes, Field(min_length=64, max_length=64)]
 Count = Annotated[int, Field(ge=0, le=1 << 62)]
+Tag = Annotated[int, Field(ge=0, lt=1 << 32)]
+"""Tells things apart that are few at a time."""
 Round = Annotated[int, Field(ge=-1, le=1 << 40)]
 """Number of a round; -1 is the state before the first record (genesis)."""
 Reason = Annotated[str, Field(max_length=512)]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2p.protocol import bitmap, ledger
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Note
-from p2p.protocol.messages import Ballot, Plan, SignedRecord
+from p2p.protocol.messages import Plan, SignedRecord
 from p2p.protocol.model import Range
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from p2p.protocol import notes
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
-from p2p.protocol.messages import Ballot, Plan, Prepare, Promise, Ready, Record, SignedRecord, Vote
+from p2p.protocol.messages import Plan, Prepare, Promise, Ready, Record, SignedRecord, Vote
 from p2p.protocol.plan import BadPlan, check
 
 MOST_REFUSALS = 8

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from p2p.protocol import bitmap, ledger
+from p2p.protocol.ballot import Ballot, lineage_of
 from p2p.protocol.chain import genesis_hash, record_hash
-from p2p.protocol.messages import Ballot, Ledger, Plan, Ready, Record, Route, Seat, Segment, lineage_of
+from p2p.protocol.messages import Ledger, Plan, Ready, Record, Route, Seat, Segment
 from p2p.protocol.model import MAX_PIECES
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize, piece_size, plan_spans
 from p2p.protocol.shares import Rates, shares_of
@@ -116,7 +117,7 @@ def fresh(
     """
     newcomers = sorted(set(ready) - set(head.view))
     order = [peer for peer in head.view if peer in ready] + newcomers
-    seats = tuple(Seat(peer=peer, tokens=ready[peer].tokens, used=ready[peer].used) for peer in order)
+    seats = tuple(seat_of(peer, ready[peer]) for peer in order)
     contributors = [rank for rank, seat in enumerate(seats) if seat.tokens]
     if not contributors:
         return Plan(ballot=ballot, draft=draft_of(rules, head, ballot, seats, 0, (), state_root), routes=())
@@ -128,6 +129,11 @@ def fresh(
     segments = tuple(Segment(stop=stop, contributors=everybody, digest=b"") for _, stop in owned)
     draft = draft_of(rules, head, ballot, seats, piece, segments, state_root)
     return Plan(ballot=ballot, draft=draft, routes=tuple(Route(owner=rank, done=False) for rank, _ in owned))
+
+
+def seat_of(peer: str, ready: Ready) -> Seat:
+    """The seat of a member that reports this."""
+    return Seat(peer=peer, tokens=ready.tokens, used=ready.used, codes=ready.codes)
 
 
 def draft_of(
@@ -163,10 +169,7 @@ def check(rules: Rules, head: Head, plan: Plan, me: str, ready: Ready | None, st
     _require(draft.ballot != plan.ballot or not draft.steps or not draft.complete, "a new draft has no digests")
     mine = next((seat for seat in draft.seats if seat.peer == me), None)
     _require(mine is not None and mine.present, "we have no seat in it")
-    _require(
-        ready is not None and mine is not None and ready.tokens == mine.tokens and ready.used == mine.used,
-        "our seat is not what we reported",
-    )
+    _require(ready is not None and mine == seat_of(me, ready), "our seat is not what we reported")
     _require(draft.state_root == state_root, "it starts from another state than ours")
     _require(len(plan.routes) == len(draft.segments), "not one route a segment")
     for route in plan.routes:

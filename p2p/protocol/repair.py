@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from p2p.protocol import bitmap
-from p2p.protocol.messages import Ballot, Plan, Promise, Record, Route, Seat, Segment
+from p2p.protocol.ballot import Ballot
+from p2p.protocol.messages import Plan, Promise, Record, Route, Segment
 from p2p.protocol.model import MAX_SEGMENTS
 from p2p.protocol.pieces import Grid
 from p2p.protocol.plan import Head, Rules, draft_of
@@ -126,11 +127,7 @@ def _plan_of(
 ) -> Plan:
     """With the seats of `old`, less those that are lost without a trace."""
     useful = live | {name for stretch in stretches for name in stretch.contributors}
-    seats = tuple(
-        Seat(peer=seat.peer, tokens=seat.tokens, used=seat.used, present=seat.peer in live)
-        for seat in old.seats
-        if seat.peer in useful
-    )
+    seats = tuple(seat.model_copy(update={"present": seat.peer in live}) for seat in old.seats if seat.peer in useful)
     rank = {seat.peer: place for place, seat in enumerate(seats)}
     segments = tuple(
         Segment(

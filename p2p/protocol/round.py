@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 
 from p2p.protocol import notes
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.board import Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.coordinator import Coordinator, Verify
@@ -17,7 +18,6 @@ from p2p.protocol.entrance import Entrance
 from p2p.protocol.lead import Lead
 from p2p.protocol.liveness import HEARTBEAT_SECONDS
 from p2p.protocol.messages import (
-    Ballot,
     Commit,
     GetRecords,
     Message,
@@ -102,11 +102,14 @@ class RoundCore:
         self._new_round(head, now, first=False)
         return self._settle([], now)
 
-    def on_ready(self, tokens: int, used: tuple[Range, ...], now: float) -> list[Effect]:
-        """Training for this round is done (`tokens` 0: we only receive). Needs the state of the head."""
+    def on_ready(self, tokens: int, used: tuple[Range, ...], codes: int, now: float) -> list[Effect]:
+        """Training for this round is done (`tokens` 0: we only receive). Needs the state of the head.
+
+        `codes`: a name for those that we give, which no others had that we gave before; 0 for none.
+        """
         self._wake(now)
         assert self._holds_state, "a node without state cannot be ready"
-        self.participant.ready = Ready(round=self.board.round, tokens=tokens, used=used)
+        self.participant.ready = Ready(round=self.board.round, tokens=tokens, used=used, codes=codes)
         return self._settle([notes.ready(self.board.round, tokens, used)], now)
 
     def on_progress(self, inner_step: int, rates: Rates = UNKNOWN) -> None:

@@ -7,6 +7,7 @@ leaves the rest to `Attempt`. Wire `open_payload`, `on_payload`, `on_go`, `on_li
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from dataclasses import dataclass
 from ops.codec import Codec, Encoded
 from p2p.channel.meter import Load
 from p2p.listener import Listener, nobody
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import NOTHING
-from p2p.protocol.messages import Ballot, Go, Mean, Part, Plan
+from p2p.protocol.messages import Go, Mean, Part, Plan
 from p2p.protocol.model import BadMessage
 from p2p.protocol.shares import Rates
 from p2p.reduce.attempt import Attempt, Carrier, Remains, segment_digest
@@ -79,10 +81,11 @@ class Reducer:
         self._early: dict[str, Go] = {}
         self._meter = RateMeter()
 
-    def begin_round(self, round: int, source: Source | None) -> None:
+    def begin_round(self, round: int, source: Source | None) -> int:
         """Prepare for `round`; None: this member has no weight in it. Ends what went on for an earlier round.
 
-        The vector behind `source` must stay as it is until the next `begin_round` or `close`.
+        Returns a random name for the codes that will be made of `source`; 0 for none. The vector behind it must stay as
+        it is until the next `begin_round` or `close`.
         """
         self._stop_attempt()
         self._remains = None
@@ -91,6 +94,7 @@ class Reducer:
         if source is not None:
             codes = self._recycler.allocate(self._codec, self._count)
             self._contribution = Contribution(codes, source, self._pool)
+        return 0 if source is None else 1 + secrets.randbelow((1 << 32) - 1)
 
     @property
     def reducing(self) -> bool:

@@ -12,10 +12,10 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Effect
 from p2p.protocol.messages import (
-    Ballot,
     Commit,
     Go,
     Mean,

@@ -15,8 +15,8 @@ import numpy as np
 
 from ops.codec import CODECS
 from p2p.channel.frames import MAX_PAYLOAD_BYTES
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.messages import (
-    Ballot,
     Chunk,
     GetChunk,
     GetManifest,

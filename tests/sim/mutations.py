@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from p2p.protocol import coordinator, ledger, plan, repair
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import record_hash
 from p2p.protocol.coordinator import Coordinator
 from p2p.protocol.effects import Apply, Effect
 from p2p.protocol.lead import Lead
-from p2p.protocol.messages import Ballot, Ledger, Plan, Prepare, Ready, Record, Seat, SignedRecord, Vote
+from p2p.protocol.messages import Ledger, Plan, Prepare, Ready, Record, Seat, SignedRecord, Vote
 from p2p.protocol.participant import Participant
 from p2p.protocol.plan import Head, Rules
 

@@ -22,6 +22,8 @@ ONCE_BROKEN = [
     Settings(nodes=5, rounds=5, faults="chaos", seed=411),  # had met only one who died
     Settings(nodes=5, rounds=5, faults="chaos", seed=392),  # fetched an older state than its records tell of
     Settings(nodes=8, rounds=5, faults="partitions", seed=684),  # woke up, and held all others for dead
+    Settings(nodes=16, rounds=4, faults="chaos", seed=374),  # took those for restarted whom a plan had not reached
+    Settings(nodes=16, rounds=4, faults="chaos", seed=653),  # woke up, and committed without a newcomer's vote
 ]
 
 

@@ -322,13 +322,13 @@ class VirtualSwarm:
 
     def _trained(self, node: Node) -> None:
         used = ledger.assigned_to(node.core.board.head.ledger, node.peer)
-        self._do(node, lambda: node.core.on_ready(ledger.size(used) * 10, used, self.now))
+        self._do(node, lambda: node.core.on_ready(ledger.size(used) * 10, used, 1, self.now))
 
     def _synced(self, node: Node, head: Head, root: bytes) -> None:
         node.root = root
         self._do(node, lambda: node.core.on_synced(head, root, self.now))
         if node.core.board.head.height == head.height:
-            self._do(node, lambda: node.core.on_ready(0, (), self.now))
+            self._do(node, lambda: node.core.on_ready(0, (), 0, self.now))
 
     def _sync(self, node: Node) -> None:
         """State transfer, as an oracle: after a while the node holds what the most advanced live member holds."""

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from p2p.channel.hello import Hello
 from p2p.observe import Observation
-from p2p.protocol.messages import Assignment, Ballot, Ledger, Record, Seat, Segment, SignedRecord, Status
+from p2p.protocol.ballot import Ballot
+from p2p.protocol.messages import Assignment, Ledger, Record, Seat, Segment, SignedRecord, Status
 from swarm import status as status_module
 from swarm.status import BadAddress, describe, parse_address, show_status, table
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.butterfly import Butterfly
-from p2p.protocol.messages import Ballot, Go, Part
+from p2p.protocol.messages import Go, Part
 from p2p.protocol.messages import Mean as MeanMessage
 from swarm.simulate.virtual.content import Codes, Mean, MeanBook, joint_digest
 

@@ -29,7 +29,7 @@ def sizes_for(values: int) -> Sizes:
 
 
 class VirtualFetch:
-    """One fetch; `done(target)` is called when every chunk is verified."""
+    """One fetch; `done(target)` is called when every chunk is verified, `done(None)` when there is no need any more."""
 
     def __init__(
         self,
@@ -38,10 +38,12 @@ class VirtualFetch:
         verify: Callable[[str, bytes, bytes], bool],
         seed: bytes,
         sources: Callable[[], Iterable[Source]],
-        done: Callable[[Target], None],
+        needed: Callable[[], bool],
+        done: Callable[[Target | None], None],
         dropped: Callable[[Drop], None],
     ) -> None:
         self._node, self._sizes, self._sources, self._done, self._dropped = node, sizes, sources, done, dropped
+        self._needed = needed
         self._verify: Verify = lambda peer, _domain, data, signature: verify(peer, data, signature)
         store = node.store
         held = [Held(round, chunk) for round, chunk in zip(store.rounds, store.chunks, strict=True)]
@@ -56,9 +58,14 @@ class VirtualFetch:
     # --- the loop ---
 
     def _tick(self, _one: object, _other: object) -> None:
-        if not self.ended:
-            self._step()
-            self._node.after(TICK, self._tick)
+        if self.ended:
+            return
+        if not self._needed():
+            self.ended = True
+            self._done(None)
+            return
+        self._step()
+        self._node.after(TICK, self._tick)
 
     def _step(self) -> None:
         now, core = self._node.now(), self._core

@@ -8,11 +8,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from p2p.protocol import ledger
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import MemoryChain
+from p2p.protocol.chain_sync import knows
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.holdings import Source, Target
 from p2p.protocol.messages import (
-    Ballot,
     Chunk,
     Commit,
     GetChunk,
@@ -301,7 +302,7 @@ class VirtualNode(Host):
         tokens = self.world.settings.sample_tokens * ledger.size(used)
         round = self.core.board.round
         self.reducer.begin_round(Codes(self.peer, self.life, round, tokens, used) if tokens else None)
-        self.run(self.core.on_ready(tokens, used, self.now()))
+        self.run(self.core.on_ready(tokens, used, self.life if tokens else 0, self.now()))
 
     # --- state ---
 
@@ -319,7 +320,7 @@ class VirtualNode(Host):
         elif self._donors():
             self._begin_fetch()
             return
-        elif not self._anybody_ahead() and (head.record is not None or self.founds or self._founders()):
+        elif self._holds_newest() and (head.record is not None or self.founds or self._founders()):
             self.chain.truncate(head.height)
             self._hold(head)
             return
@@ -329,11 +330,14 @@ class VirtualNode(Host):
         self.donor.closed_because = "its own state is not whole"
         sizes = sizes_for(self.world.rules.count)
         seed = f"{self.peer}/{self.life}".encode()
-        self.fetch = VirtualFetch(self, sizes, verify, seed, self._sources, self._fetched, self._dropped)
+        self.fetch = VirtualFetch(self, sizes, verify, seed, self._sources, self._in_need, self._fetched, self._dropped)
 
-    def _fetched(self, target: Target) -> None:
+    def _fetched(self, target: Target | None) -> None:
         self.fetch = None
         self.donor.closed_because = ""
+        if target is None:
+            self._look()
+            return
         self.chain.truncate(target.round)
         record = self.chain.record(target.round).record if target.round >= 0 else None
         self._hold(Head(self.world.rules.fingerprint, record))
@@ -359,8 +363,15 @@ class VirtualNode(Host):
         ahead = [peer for peer, status in statuses.items() if status.state_root and self.core.lead.is_ahead(status)]
         return ahead or [peer for peer, status in statuses.items() if self.core.has_our_state(status)]
 
-    def _anybody_ahead(self) -> bool:
-        return any(self.core.lead.is_ahead(status) for status in self._statuses().values())
+    def _holds_newest(self) -> bool:
+        """Whether nobody is ahead, and we hold our head's state and record: a fetch may have begun to replace them."""
+        head = self.core.board.head
+        whole = self.store.round == head.height and knows(self.chain, head.height, head.hash)
+        return whole and not any(self.core.lead.is_ahead(status) for status in self._statuses().values())
+
+    def _in_need(self) -> bool:
+        """Whether to go on fetching. If all waited for donors that are gone, nobody would have a state to give."""
+        return bool(self._donors()) or not self._holds_newest()
 
     def _founders(self) -> bool:
         return any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())

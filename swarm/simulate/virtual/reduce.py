@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import NOTHING, Carried
-from p2p.protocol.messages import Ballot, Go, Message, Part, Plan
+from p2p.protocol.messages import Go, Message, Part, Plan
 from p2p.protocol.messages import Mean as MeanMessage
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Rules

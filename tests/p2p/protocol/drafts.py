@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from p2p.protocol import bitmap
-from p2p.protocol.messages import Ballot, Ledger, Plan, Record, Route, Seat, Segment
+from p2p.protocol.ballot import Ballot
+from p2p.protocol.messages import Ledger, Plan, Record, Route, Seat, Segment
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize, piece_size, plan_spans
 from tests.p2p.protocol.records import FINGERPRINT, peer
 

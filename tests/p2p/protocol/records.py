@@ -5,8 +5,9 @@ from __future__ import annotations
 from blake3 import blake3
 
 from p2p.protocol import bitmap
+from p2p.protocol.ballot import Ballot, lineage_of
 from p2p.protocol.chain import SIGNATURE_DOMAIN, Tip, record_hash
-from p2p.protocol.messages import Assignment, Ballot, Ledger, Record, Seat, Segment, SignedRecord, lineage_of
+from p2p.protocol.messages import Assignment, Ledger, Record, Seat, Segment, SignedRecord
 
 FINGERPRINT = bytes(range(32))
 

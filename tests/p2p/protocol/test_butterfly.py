@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.butterfly import MIN_ROOM, Butterfly
-from p2p.protocol.messages import Ballot, Go, Mean, Part, Plan, Promise
+from p2p.protocol.messages import Go, Mean, Part, Plan, Promise
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.repair import adopted, repaired

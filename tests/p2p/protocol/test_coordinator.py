@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from p2p.protocol import bitmap
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.board import FROZEN_SECONDS, Board
 from p2p.protocol.chain import record_hash
 from p2p.protocol.coordinator import (
@@ -19,7 +20,7 @@ from p2p.protocol.coordinator import (
 from p2p.protocol.effects import Effect, Note, Send
 from p2p.protocol.entrance import Entrance
 from p2p.protocol.liveness import tag
-from p2p.protocol.messages import Ballot, Commit, Plan, Prepare, Promise, Ready, Record, Status, Vote
+from p2p.protocol.messages import Commit, Plan, Prepare, Promise, Ready, Record, Status, Vote
 from p2p.protocol.plan import Head, fresh
 from p2p.protocol.stall import STALL_SECONDS
 from tests.sim.virtual_swarm import RULES, peer_name, sign, verify
@@ -41,7 +42,7 @@ HEAD = Head(
 
 def ready(peer: str) -> Ready:
     ranges = {item.peer: item.ranges for item in HEAD.ledger.assigned}
-    return Ready(round=1, tokens=80, used=ranges[peer])
+    return Ready(round=1, tokens=80, used=ranges[peer], codes=7)
 
 
 class Scene:
@@ -433,7 +434,42 @@ def test_a_member_that_restarted_in_the_midst_of_an_attempt_is_lost_to_its_repai
     scene.post(C, phase="leaving")
     ballot = sent(scene.step(), Prepare)[0][1].ballot
     scene.promise(A, ballot, plan=plan, means=(0, 0, 0), parts=((4, 4, 4), (), ()))
-    scene.promise(B, ballot, plan=None)
+    scene.promise(B, ballot, ready=ready(B).model_copy(update={"codes": 8}))
     effects = scene.step()
     assert [e.fields["lost"] for e in effects if isinstance(e, Note) and e.event == "repaired"] == [[B, C]]
     assert [to for to, _ in sent(effects, Plan)] == [A]
+
+
+def test_a_member_that_the_plan_had_not_reached_yet_keeps_its_seat_in_the_repair() -> None:
+    scene = Scene()
+    plan = scene.plan()
+    scene.post(C, phase="leaving")
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    scene.promise(A, ballot, plan=plan, means=(0, 0, 0), parts=((4, 0, 4), (), ()))
+    scene.promise(B, ballot)
+    assert [to for to, _ in sent(scene.step(), Plan)] == [A, B]
+
+
+def test_a_voter_that_others_hear_is_met_before_its_record_is_committed() -> None:
+    """A coordinator that wakes from a freeze may not know a newcomer that has a seat."""
+    scene, plan = lost_coordinator()
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    scene.board.forget(C)
+    scene.board.liveness.heard(B, (tag(C),), scene.now)
+    scene.promise(A, ballot, full(plan))
+    assert scene.step() == []
+    scene.board.liveness.linked(C, scene.now)
+    scene.post(C)
+    scene.promise(C, ballot, full(plan))
+    (commit, *_) = [message for _, message in sent(scene.step(), Commit)]
+    assert [rank for rank, _ in commit.signed.signatures] == [0, 2]
+
+
+def test_a_voter_that_others_hear_and_that_never_comes_is_waited_for_no_longer_than_for_a_promise() -> None:
+    scene, plan = lost_coordinator()
+    ballot = sent(scene.step(), Prepare)[0][1].ballot
+    scene.board.forget(C)
+    scene.board.liveness.heard(B, (tag(C),), scene.now)
+    scene.promise(A, ballot, full(plan))
+    assert scene.step() == []
+    assert sent(scene.step(seconds=PROMISE_SECONDS + 1), Commit)

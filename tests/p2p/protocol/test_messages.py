@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.protocol import messages
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.messages import (
     MESSAGES,
-    Ballot,
     Commit,
     Mean,
     Message,
@@ -102,9 +102,9 @@ def corrupted(**fields: object) -> bytes:
         (corrupted(height=True), "Status.height"),
         (corrupted(head=b"short"), "Status.head"),
         (corrupted(phase="asleep"), "Status.phase"),
-        (corrupted(ready=[3, 80]), "expected 3 fields"),
-        (corrupted(ready=[3, 80, [[1]]]), "Status.ready.used"),
-        (corrupted(ready=[3, 80, 5]), "Status.ready.used"),
+        (corrupted(ready=[3, 80]), "expected 4 fields"),
+        (corrupted(ready=[3, 80, [[1]], 7]), "Status.ready.used"),
+        (corrupted(ready=[3, 80, 5, 7]), "Status.ready.used"),
         (corrupted(silent=[["x", 1.0]]), "Status.silent"),
         (corrupted(silent=[[peer_name(0), 1.0, 2.0]]), "Status.silent"),
         (corrupted(waiting_on=[peer_name(0)] * 5000), "Status.waiting_on"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
-from p2p.protocol.messages import Ballot, Plan, Prepare, Promise, SignedRecord
+from p2p.protocol.messages import Plan, Prepare, Promise, SignedRecord
 from p2p.protocol.participant import MOST_REFUSALS, Participant
 from p2p.protocol.plan import fresh
 from p2p.protocol.repair import adopted

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from p2p.protocol import bitmap
-from p2p.protocol.messages import Ballot, Plan, Promise
+from p2p.protocol.ballot import Ballot
+from p2p.protocol.messages import Plan, Promise
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.repair import repaired
 from tests.p2p.protocol.drafts import plan_of

@@ -236,7 +236,7 @@ def test_a_node_opens_no_round_while_somebody_is_ahead() -> None:
         }
     )
     late.core.on_message(ahead.peer, further, 1.1)
-    effects = late.core.on_ready(0, (), 1.2)
+    effects = late.core.on_ready(0, (), 0, 1.2)
     assert not [e for e in effects if isinstance(e, Send) and isinstance(e.message, Prepare | Plan)]
     late.core.on_message(ahead.peer, further.model_copy(update={"sequence": 10, "phase": "leaving"}), 1.3)
     effects = late.core.on_tick(1.4)

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from ops.codec import CODECS, Codec, Encoded, NonFinite
 from ops.jit import Floats
-from p2p.protocol.messages import Ballot, Go, Mean, Message, Part, Plan, Promise
+from p2p.protocol.ballot import Ballot
+from p2p.protocol.messages import Go, Mean, Message, Part, Plan, Promise
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.repair import repaired
