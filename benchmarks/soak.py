@@ -3,9 +3,9 @@
 First eight virtual nodes for 2,000 rounds (soak_virtual.py): the memory of their cores, their links, and the timers
 that are set. Then four real nodes for 200 rounds; one of them is killed and started again every 25 rounds, so that
 links, dials, donors and newcomers come and go. Of the others, and of their DHT processes and daemons, memory and
-descriptors are read every few seconds from /proc, and tasks and threads from the nodes' own metrics. The first third is
-for warming up. Growth is the slope of a straight line through the rest, and of the lows of each tenth of it where a
-number swings.
+descriptors are read every few seconds from /proc while all four are linked with each other, so that like is compared
+with like, and tasks and threads from the nodes' own metrics. The first third is for warming up. Growth is the slope of
+a straight line through the rest, and of the lows of each tenth of it where a number swings.
 
     python benchmarks/soak.py         20 minutes or more; also written to benchmarks/soak.log
     python benchmarks/soak.py --rounds 20 --virtual-rounds 100
@@ -42,7 +42,7 @@ NODES, ROUNDS, RESTART_EVERY = 4, 200, 25
 VIRTUAL_ROUNDS = 2000
 LAST_ROUNDS = 50
 """Without a restart: who comes back when all others have finished would go on alone, from its checkpoint."""
-SAMPLE_SECONDS = 2.0
+SAMPLE_SECONDS = 0.5
 LOG = Path(__file__).with_suffix(".log")
 PROCESSES = ("node", "DHT", "daemon")
 # Allowed growth over 100 rounds, and what must have been seen at least. Allocators and caches move by a few MB; a leak
@@ -66,7 +66,8 @@ class Sampler:
     def update(self, board: Board) -> None:
         assert self.simulation is not None
         ending = board.rounds is not None and board.committed >= board.rounds
-        if time.monotonic() < self._next or board.committed < 1 or ending:
+        complete = all(len(view.peers) == NODES - 1 for view in board.nodes.values())
+        if time.monotonic() < self._next or board.committed < 1 or ending or not complete:
             return
         self._next = time.monotonic() + SAMPLE_SECONDS
         for name, pid in self.simulation.pids().items():
@@ -141,6 +142,8 @@ def real_rounds(rounds: int) -> tuple[list[str], list[str]]:
     simulation.run()
     for name, view in simulation.board.nodes.items():
         for event in view.rounds:
+            if len(event.members) < NODES:
+                continue
             sampler.series[name, "node", "tasks"].append((event.round, event.tasks))
             sampler.series[name, "node", "threads"].append((event.round, event.threads))
     lines, problems = judge({key: values for key, values in sampler.series.items() if key[0] != restarted})

@@ -16,18 +16,18 @@ from typing import Any
 from ops.codec import Encoded
 from p2p.channel.hello import Hello
 from p2p.channel.mesh import Mesh
+from p2p.errors import SwarmError
 from p2p.identity import Identity, verify
 from p2p.listener import Listener
 from p2p.outcome import Committed, Missed, Outcome
 from p2p.protocol import ledger
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
-from p2p.protocol.chain_sync import knows
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.holdings import EMPTY
-from p2p.protocol.holdings import Source as StateSource
 from p2p.protocol.messages import Commit, Go, Mean, Message, Part, Plan, Prepare, Promise, Records, SignedRecord, Status
 from p2p.protocol.model import BadMessage, Range
+from p2p.protocol.need import Need
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.round import RoundCore
 from p2p.reduce.reducer import Reducer, Source
@@ -42,6 +42,10 @@ VERIFIED = 4096
 """Signatures whose check is remembered: a coordinator looks at every vote again whenever one more comes in."""
 FINISH_SECONDS = 6.0
 """How long a leaving member stays for a round that the others are in the middle of."""
+
+
+class Stranded(SwarmError):
+    """The state that we held is partly replaced, and nobody is left who could give the rest of the new one."""
 
 
 class Member:
@@ -73,6 +77,7 @@ class Member:
             lambda: self._reducer.progress(),
             self._loop.time(),
         )
+        self._need = Need(self._core, chain, lambda round: whole_at(store, round), lambda: store.version(0) == EMPTY)
         self._outcome: asyncio.Future[Outcome] | None = None
         self._ready_at = 0.0
         self._linked: set[str] = set()
@@ -126,21 +131,25 @@ class Member:
 
     async def company(self) -> None:
         """Return when somebody here holds state."""
-        while not any(status.state_root for status in self._statuses().values()):
+        while not self._need.others_hold_state(self._loop.time()):
             await self._change()
 
     async def sync(self, may_found: bool) -> FetchResult | None:
         """Return when we hold the newest state: fetched from donors, or the genesis (then None).
 
-        Genesis is for those who may found a run, or who meet a founder.
+        Genesis is for those who may found a run, or who meet a founder. Raises Stranded when what we held is partly
+        replaced, and all who could give the rest are gone.
         """
         if self._applying is not None:
             await self._applying
         self.behind.clear()
         while True:
-            if self._donors() and (result := await self._fetch()) is not None:
+            now = self._loop.time()
+            if self._need.stranded(now):
+                raise Stranded("the donors of a fetch are gone, and what we held before it is partly replaced")
+            if self._need.donors(now) and (result := await self._fetch()) is not None:
                 return result
-            if self._may_begin(may_found):
+            if self._need.may_begin(may_found, self._loop.time()):
                 self._drop_records_after(self.head.height)
                 state = await self._store.digests()
                 self._transfer.store_is_whole()
@@ -338,42 +347,17 @@ class Member:
 
     # --- state ---
 
-    def _statuses(self) -> dict[str, Status]:
-        """The statuses of live peers."""
-        board, now = self._core.board, self._loop.time()
-        return {peer: s for peer, s in board.statuses.items() if peer != self.me and board.alive(peer, now)}
-
-    def _donors(self) -> list[str]:
-        """Live peers whose state is newer than ours, or the right one for our head."""
-        empty = self._store.version(0) == EMPTY
-        statuses = self._statuses()
-        ahead = [peer for peer, status in statuses.items() if status.state_root and self._core.lead.is_ahead(status)]
-        return ahead or [peer for peer, status in statuses.items() if self._core.has_our_state(status, empty)]
-
-    def _anybody_ahead(self) -> bool:
-        """Whether a live peer has committed more than we have, even if it cannot give its state yet."""
-        return any(self._core.lead.is_ahead(status) for status in self._statuses().values())
-
-    def _may_begin(self, may_found: bool) -> bool:
-        """Whether what we hold is a state to go on from, and the newest, as far as we can see."""
-        founded = any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())
-        return self._holds_newest() and (self.head.record is not None or may_found or founded)
-
-    def _holds_newest(self) -> bool:
-        """Whether nobody is ahead, and we hold our head's state and record: a fetch may have begun to replace them."""
-        head = self.head
-        whole = whole_at(self._store, head.height) and knows(self._chain, head.height, head.hash)
-        return whole and not self._anybody_ahead()
-
-    def _in_need(self) -> bool:
-        """Whether to go on fetching. If all waited for donors that are gone, nobody would have a state to give."""
-        return bool(self._donors()) or not self._holds_newest()
+    def _fetch_goes_on(self) -> bool:
+        now = self._loop.time()
+        return self._need.goes_on(now) and not self._need.stranded(now)
 
     async def _fetch(self) -> FetchResult | None:
         """Fetch until we hold the newest state, then tell the others; None if nobody has one any more but we."""
         self._fetching = True
         try:
-            result = await self._transfer.fetch_while(self._in_need, self._sources)
+            result = await self._transfer.fetch_while(
+                self._fetch_goes_on, lambda: self._need.sources(self._loop.time())
+            )
         finally:
             self._fetching = False
         if result is not None:
@@ -381,8 +365,3 @@ class Member:
             head = Head(self.rules.fingerprint, self._chain.record(result.round).record if result.round >= 0 else None)
             self._run(self._core.on_synced(head, result.root, self._loop.time()))
         return result
-
-    def _sources(self) -> list[StateSource]:
-        """Live peers that hold a newer state than ours; those of a lighter lineage are not among them."""
-        statuses = self._statuses()
-        return [StateSource(p, statuses[p].height, statuses[p].head, statuses[p].state_root) for p in self._donors()]

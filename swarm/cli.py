@@ -306,7 +306,7 @@ def keygen(path: Annotated[Path | None, typer.Argument(help="Key file [default: 
 def _run_node(settings: Config) -> NoReturn:
     """As one process, or as one of those that torchrun has started for the node."""
     from swarm.launch import as_launched, launch_of
-    from swarm.restart import RANK_LOST, start_again
+    from swarm.restart import START_AGAIN, start_again
     from swarm.state_dir import claimed
 
     began, launch = time.monotonic(), launch_of(os.environ)
@@ -319,7 +319,7 @@ def _run_node(settings: Config) -> NoReturn:
         from swarm import node as program
 
         status = program.main(settings)
-        if status == RANK_LOST and launch is None:
+        if status == START_AGAIN and launch is None:
             start_again(time.monotonic() - began)
         _end_process(status)
 

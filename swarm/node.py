@@ -21,7 +21,7 @@ import uvloop
 
 from p2p.discovery.discovery import Discovery
 from p2p.identity import Identity
-from p2p.member import Member
+from p2p.member import Member, Stranded
 from p2p.outcome import Committed, Outcome
 from p2p.protocol import ledger
 from swarm import events
@@ -32,7 +32,7 @@ from swarm.initial import check_first
 from swarm.inner_training import NOTHING, Ahead, InnerTraining, Work
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
-from swarm.restart import RANK_LOST, company_expected, expect_company, restarts
+from swarm.restart import START_AGAIN, company_expected, expect_company, restarts
 from swarm.state_dir import CONTACTS
 from swarm.train.ranks.others import RankLost
 from swarm.train.ranks.watch import Lost
@@ -76,7 +76,7 @@ async def _run(config: Config, identity: Identity, discovery: Discovery, log: Ev
             return await _live(config, parts, log, stop)
     except RankLost as error:  # it did not even get started
         _tell_loss(log, error.lost)
-        return RANK_LOST
+        return START_AGAIN
 
 
 async def _live(config: Config, parts: Parts, log: EventLog, stop: asyncio.Event) -> int:
@@ -97,8 +97,12 @@ async def _live(config: Config, parts: Parts, log: EventLog, stop: asyncio.Event
     if lost is None or not parts.mesh.peers():  # else the others have the state
         await parts.saver.at_stop(node.member.head, inner=lost is None)
     if not life.cancelled() and (error := life.exception()) is not None and lost is None:
-        raise error
-    return 0 if lost is None else RANK_LOST
+        if not isinstance(error, Stranded):
+            raise error
+        log.write(events.Notice(message=f"{error}: starts again from its newest checkpoint"))
+        expect_company(False)
+        return START_AGAIN
+    return 0 if lost is None else START_AGAIN
 
 
 def _tell_loss(log: EventLog, lost: Lost) -> None:

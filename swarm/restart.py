@@ -1,4 +1,4 @@
-"""How a node that lost a local rank starts again: the same process, anew.
+"""How a node that lost a local rank, or its state, starts again: the same process, anew.
 
 The process replaces itself by a new start of its own command. So nothing of the broken group is left, be it a thread
 that waits for ever or the memory of a GPU; its process id stays, for those who started it and may stop it.
@@ -11,7 +11,7 @@ import sys
 import time
 from typing import NoReturn
 
-RANK_LOST = 75
+START_AGAIN = 75
 """Exit status for it, where starting again is the launcher's task (EX_TEMPFAIL: trying again may help)."""
 HEALTHY_SECONDS = 600.0
 """A life this long was a good one: losses before it are forgotten."""

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+import p2p.protocol.need
 import tests.p2p.member_swarm
 from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.identity import Identity
+from p2p.member import Stranded
 from p2p.outcome import Missed
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import Commit, Message, Status
@@ -182,3 +184,19 @@ async def test_members_do_not_wait_for_a_newer_state_whose_only_holder_is_gone(m
         newcomer = await swarm.add()
         await swarm.until(newcomer, 1)  # they give their state again
         swarm.check()
+
+
+async def test_a_member_whose_state_is_half_replaced_does_not_wait_for_ever_for_donors_that_are_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(p2p.protocol.need, "STRANDED_SECONDS", 0.5)
+    async with member_swarm(1) as swarm:
+        (player,) = swarm.players
+        await swarm.until(player, 1)
+        assert player.playing is not None
+        player.playing.cancel()
+        round, chunk = player.state.read(0)
+        player.state.write(0, round + 5, chunk)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            with pytest.raises(Stranded, match="the donors of a fetch are gone"):
+                await player.member.sync(may_found=True)

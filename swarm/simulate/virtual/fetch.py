@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from p2p.protocol.chain import Verify, state_root_after
 from p2p.protocol.chain_sync import ChainSync, knows
 from p2p.protocol.donors import Request
 from p2p.protocol.holdings import Held, Source, Target, choose_target
 from p2p.protocol.messages import Chunk, Manifest, MeanSlice, NotAvailable, Records
+from p2p.protocol.need import Need
 from p2p.protocol.sizes import Sizes
 from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay
 from swarm.simulate.virtual.content import CHUNKS, root_of
@@ -37,13 +38,11 @@ class VirtualFetch:
         sizes: Sizes,
         verify: Callable[[str, bytes, bytes], bool],
         seed: bytes,
-        sources: Callable[[], Iterable[Source]],
-        needed: Callable[[], bool],
+        need: Need,
         done: Callable[[Target | None], None],
         dropped: Callable[[Drop], None],
     ) -> None:
-        self._node, self._sizes, self._sources, self._done, self._dropped = node, sizes, sources, done, dropped
-        self._needed = needed
+        self._node, self._sizes, self._need, self._done, self._dropped = node, sizes, need, done, dropped
         self._verify: Verify = lambda peer, _domain, data, signature: verify(peer, data, signature)
         store = node.store
         held = [Held(round, chunk) for round, chunk in zip(store.rounds, store.chunks, strict=True)]
@@ -60,7 +59,7 @@ class VirtualFetch:
     def _tick(self, _one: object, _other: object) -> None:
         if self.ended:
             return
-        if not self._needed():
+        if not self._need.goes_on(self._node.now()):
             self.ended = True
             self._done(None)
             return
@@ -69,7 +68,7 @@ class VirtualFetch:
 
     def _step(self) -> None:
         now, core = self._node.now(), self._core
-        believed = [source for source in self._sources() if source.root and core.trusts(source.peer, now)]
+        believed = [source for source in self._need.sources(now) if source.root and core.trusts(source.peer, now)]
         target = self._choose(believed)
         if target is not None and self._sync is None:
             if knows(self._node.chain, target.round, target.head):

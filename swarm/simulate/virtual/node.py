@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from p2p.protocol import ledger
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import MemoryChain
-from p2p.protocol.chain_sync import knows
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
-from p2p.protocol.holdings import Source, Target
+from p2p.protocol.holdings import Target
 from p2p.protocol.messages import (
     Chunk,
     Commit,
@@ -34,6 +33,7 @@ from p2p.protocol.messages import (
     Status,
 )
 from p2p.protocol.messages import Mean as MeanMessage
+from p2p.protocol.need import Need
 from p2p.protocol.plan import Head
 from p2p.protocol.round import RoundCore
 from p2p.protocol.serving import DeskLimits
@@ -100,6 +100,7 @@ class VirtualNode(Host):
         self.core = RoundCore(peer, world.rules, self._sign, verify, self.reducer.progress, self.now())
         self.donor = VirtualDonor(self, DeskLimits())
         self.fetch: VirtualFetch | None = None
+        self.need = Need(self.core, chain, lambda round: self.store.round == round, lambda: False)
         self._means: tuple[Ballot, Mapping[int, Mean]] | None = None
         """Of our newest vote, by piece."""
         self._began_training = 0
@@ -317,10 +318,10 @@ class VirtualNode(Host):
         head = self.core.board.head
         if self.applying:
             pass
-        elif self._donors():
+        elif self.need.donors(self.now()):
             self._begin_fetch()
             return
-        elif self._holds_newest() and (head.record is not None or self.founds or self._founders()):
+        elif self.need.may_begin(self.founds, self.now()):
             self.chain.truncate(head.height)
             self._hold(head)
             return
@@ -330,7 +331,7 @@ class VirtualNode(Host):
         self.donor.closed_because = "its own state is not whole"
         sizes = sizes_for(self.world.rules.count)
         seed = f"{self.peer}/{self.life}".encode()
-        self.fetch = VirtualFetch(self, sizes, verify, seed, self._sources, self._in_need, self._fetched, self._dropped)
+        self.fetch = VirtualFetch(self, sizes, verify, seed, self.need, self._fetched, self._dropped)
 
     def _fetched(self, target: Target | None) -> None:
         self.fetch = None
@@ -353,32 +354,6 @@ class VirtualNode(Host):
         self.run(self.core.on_synced(head, root, self.now()))
         if self.core.board.head is head:
             self._train()
-
-    def _statuses(self) -> dict[str, Status]:
-        board, now = self.core.board, self.now()
-        return {peer: s for peer, s in board.statuses.items() if peer != self.peer and board.alive(peer, now)}
-
-    def _donors(self) -> list[str]:
-        statuses = self._statuses()
-        ahead = [peer for peer, status in statuses.items() if status.state_root and self.core.lead.is_ahead(status)]
-        return ahead or [peer for peer, status in statuses.items() if self.core.has_our_state(status)]
-
-    def _holds_newest(self) -> bool:
-        """Whether nobody is ahead, and we hold our head's state and record: a fetch may have begun to replace them."""
-        head = self.core.board.head
-        whole = self.store.round == head.height and knows(self.chain, head.height, head.hash)
-        return whole and not any(self.core.lead.is_ahead(status) for status in self._statuses().values())
-
-    def _in_need(self) -> bool:
-        """Whether to go on fetching. If all waited for donors that are gone, nobody would have a state to give."""
-        return bool(self._donors()) or not self._holds_newest()
-
-    def _founders(self) -> bool:
-        return any(s.phase != "syncing" and s.height == -1 for s in self._statuses().values())
-
-    def _sources(self) -> list[Source]:
-        statuses = self._statuses()
-        return [Source(p, statuses[p].height, statuses[p].head, statuses[p].state_root) for p in self._donors()]
 
     # --- the end ---
 
