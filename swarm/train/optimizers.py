@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from swarm.model.llama import Llama
+from swarm.train.adamw import ShardedAdamW
 from swarm.train.group import LocalGroup
 from swarm.train.muon import Muon
 from swarm.train.step_config import StepConfig
@@ -21,7 +22,7 @@ def build_optimizers(model: Llama, config: StepConfig, group: LocalGroup) -> tup
     own = {id(matrix) for matrix in hidden}
     lr, decay = config.schedule.peak, config.weight_decay
     rest = [parameter for parameter in model.parameters() if id(parameter) not in own]
-    adamw = AdamW(rest, lr=lr, betas=config.betas, weight_decay=decay, fused=True)
+    adamw = ShardedAdamW(rest, lr=lr, betas=config.betas, weight_decay=decay)
     if not hidden:
         return (adamw,)
     dtype = torch.float32 if config.precision == "fp32" else torch.bfloat16
@@ -34,4 +35,5 @@ def _hidden_matrices(model: Llama) -> list[Tensor]:
 
 def keeps(optimizer: Optimizer) -> tuple[str, ...]:
     """Names of what it keeps for each of its parameters, from its first step on."""
-    return Muon.KEEPS if isinstance(optimizer, Muon) else ("exp_avg", "exp_avg_sq")
+    assert isinstance(optimizer, ShardedAdamW | Muon)
+    return optimizer.KEEPS

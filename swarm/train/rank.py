@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from ops.layout import FlatLayout
 from swarm.data.batch import Batch
@@ -23,6 +22,7 @@ from swarm.data.feed import Feed
 from swarm.data.reader import Reader
 from swarm.model.initial import initial_theta
 from swarm.model.sizes import ModelConfig
+from swarm.train.clip import clip_gradients
 from swarm.train.flat import layout_of, load_flat, shift_flat, store_flat, swap_flat
 from swarm.train.group import LocalGroup
 from swarm.train.inner_state import load_optimizers, optimizer_vectors, store_optimizers
@@ -132,10 +132,9 @@ class RankTrainer:
             nats, minimised = self._part(batch, start, stop)
             torch.autograd.backward(minimised / (of * self.reader.sequence_length))
             summed += nats
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.config.grad_clip or math.inf)
-        assert isinstance(norm, DTensor)  # the norm over all ranks, not yet summed
+        norm = clip_gradients(self._parameters, self.config.grad_clip, self.group)
         value = float(self.group.sum(summed)) / (of * self.reader.sequence_length)
-        sane = math.isfinite(value) and math.isfinite(float(norm.full_tensor()))
+        sane = math.isfinite(value) and math.isfinite(norm)
         if sane:
             self._descend(self.config.schedule(at))
         self.model.zero_grad(set_to_none=True)
