@@ -72,9 +72,9 @@ class InnerTraining:
     ) -> tuple[Work, bool]:
         """The inner steps of `round` that are not yet taken, on these samples; whether the parameters stayed finite.
 
-        Without steps `ahead` they begin at the agreed parameters. With some, we are not there, but have gone on from
-        where the last round's training ended: from that to what the round made of it is how far we move, and the
-        pseudo-gradient is then, as ever, what all steps of this round have moved us away from the agreed parameters.
+        Without steps `ahead` they begin at the agreed parameters. With some, we have gone on from where the last
+        round's training ended; what we moved from there, times `overlap_weight`, is carried over to the agreed
+        parameters. So the pseudo-gradient is, as ever, how far the steps of this round have brought us from those.
         """
         run, trainer = self._run, self._trainer
         self._evaluation.make_way()
@@ -83,7 +83,7 @@ class InnerTraining:
             trainer.load_flat(self._theta_P)
         else:
             assert not ledger.subtract(ahead.used, ranges), "trained on samples that are not ours"
-            trainer.shift_flat(self._local_P, self._theta_P)
+            trainer.shift_flat(self._local_P, self._theta_P, run.overlap_weight)
             done, ranges = ahead.steps, ledger.subtract(ranges, ahead.used)
         result = self._steps(round, ranges, done, run.inner_steps - done, should_stop, on_step)
         self._evaluation.come_back()

@@ -21,7 +21,7 @@ from ops.layout import FlatLayout
 from swarm.train.group import LocalGroup
 
 SHIFTED_VALUES = 1 << 18
-"""Values whose difference is held at a time."""
+"""Values of which a copy is held at a time."""
 
 
 def layout_of(model: nn.Module) -> FlatLayout:
@@ -62,18 +62,18 @@ def shift_flat(
     group: LocalGroup,
     from_P: NDArray[np.float32],
     to_P: NDArray[np.float32],
+    weight: float,
 ) -> None:
-    """Add to_P - from_P to this rank's rows of every parameter; both flat vectors are only read."""
+    """Set this rank's rows of every parameter to to_P + weight x (what they are - from_P); both are only read."""
     pairs = zip(_rows(model, layout, group, from_P), _rows(model, layout, group, to_P), strict=True)
     for (here_P, local_P), (there_P, _) in pairs:
         for start in range(0, here_P.size, SHIFTED_VALUES):
             piece = slice(start, start + SHIFTED_VALUES)
-            moved_P = there_P[piece] - here_P[piece]
-            if local_P.device.type == "cpu":
-                values_P = local_P[piece].numpy()
-                np.add(values_P, moved_P, out=values_P)
-            else:
-                local_P[piece].add_(torch.from_numpy(moved_P).to(local_P.device))
+            moved_P = local_P[piece].to("cpu", copy=True).numpy()
+            moved_P -= here_P[piece]
+            moved_P *= np.float32(weight)
+            moved_P += there_P[piece]
+            local_P[piece].copy_(torch.from_numpy(moved_P))
 
 
 def local_shard(tensor: Tensor) -> Tensor:

@@ -85,9 +85,9 @@ class RankTrainer:
         """Exchange this rank's rows of the parameters with those in other_P."""
         swap_flat(self.model, self.layout, self.group, other_P)
 
-    def shift_flat(self, from_P: NDArray[np.float32], to_P: NDArray[np.float32]) -> None:
-        """Add to_P - from_P to this rank's rows of the parameters."""
-        shift_flat(self.model, self.layout, self.group, from_P, to_P)
+    def shift_flat(self, from_P: NDArray[np.float32], to_P: NDArray[np.float32], weight: float) -> None:
+        """Set this rank's rows of the parameters to to_P + weight x (what they are - from_P)."""
+        shift_flat(self.model, self.layout, self.group, from_P, to_P, weight)
 
     def optimizer_vectors(self) -> tuple[str, ...]:
         """What the optimizer keeps for each parameter (AdamW: exp_avg, exp_avg_sq); nothing before its first step."""

@@ -110,11 +110,13 @@ class InnerTrainer:
         with self._others.doing(lambda _rank: Swap(vector=self.vectors.index(other_P))):
             self.own.swap_flat(other_P)
 
-    def shift_flat(self, from_P: NDArray[np.float32], to_P: NDArray[np.float32]) -> None:
-        """Move the parameters by to_P - from_P; both are only read."""
+    def shift_flat(self, from_P: NDArray[np.float32], to_P: NDArray[np.float32], weight: float) -> None:
+        """Set the parameters to to_P + weight x (what they are - from_P); both are only read."""
         index = self.vectors.index
-        with self._others.doing(lambda _rank: Shift(from_vector=index(from_P), to_vector=index(to_P))):
-            self.own.shift_flat(from_P, to_P)
+        with self._others.doing(
+            lambda _rank: Shift(from_vector=index(from_P), to_vector=index(to_P), weight=weight),
+        ):
+            self.own.shift_flat(from_P, to_P, weight)
 
     def inner_state(self) -> InnerState:
         """A copy of what the optimizer keeps (AdamW: its moments) and its counter, for a checkpoint."""

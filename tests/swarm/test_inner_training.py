@@ -17,7 +17,9 @@ from swarm.train.build import build_trainer
 from swarm.train.group import LocalGroup
 from swarm.train.trainer import InnerTrainer
 
-RUN = RunConfig(model="demo", sequence_length=32, batch_size=2, inner_steps=4, overlap_steps=3, warmup_steps=0)
+RUN = RunConfig(
+    model="demo", sequence_length=32, batch_size=2, inner_steps=4, overlap_steps=3, overlap_weight=1.0, warmup_steps=0
+)
 FIRST, SECOND = ((0, 14),), ((8, 16), (20, 26))
 """What the ledger gives for two rounds: what the first leaves, [8, 14), is still ours in the second."""
 CODEC = get_codec("fp32")
@@ -31,13 +33,13 @@ def trainer() -> Iterator[InnerTrainer]:
         yield build_trainer(Config(run=RUN), group, 1)
 
 
-def begin(trainer: InnerTrainer) -> InnerTraining:
+def begin(trainer: InnerTrainer, run: RunConfig = RUN) -> InnerTraining:
     """At the initial parameters, the optimizer as new."""
     theta_P = trainer.initial(RUN.seed, trainer.vectors.theta_P)
     if names := trainer.own.optimizer_vectors():
         zero_P = np.zeros_like(theta_P)
         trainer.own.load_optimizer(dict.fromkeys(names, zero_P), 0)
-    return InnerTraining(RUN, trainer, SpareTimeEvaluation(trainer), CODEC, theta_P)
+    return InnerTraining(run, trainer, SpareTimeEvaluation(trainer), CODEC, theta_P)
 
 
 def after(steps: int, trainer: InnerTrainer) -> Callable[[], bool]:
@@ -90,8 +92,9 @@ def test_steps_ahead_go_on_and_what_the_commit_brings_is_added(trainer: InnerTra
     np.testing.assert_allclose(-pseudo_gradient(trainer, second), moved_P, atol=1e-6)
 
 
-def test_the_commit_moves_the_parameters_and_not_the_pseudo_gradient(trainer: InnerTrainer) -> None:
-    inner = begin(trainer)
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_the_commit_moves_the_parameters_and_not_the_pseudo_gradient(trainer: InnerTrainer, weight: float) -> None:
+    inner = begin(trainer, RUN.model_copy(update={"overlap_weight": weight}))
     inner.train(1, FIRST, None, never, silent)
     ahead = inner.go_ahead(2, ((8, 14),), never)
     assert ahead is not None
@@ -100,7 +103,7 @@ def test_the_commit_moves_the_parameters_and_not_the_pseudo_gradient(trainer: In
     trainer.store_flat(now_P)
     trainer.vectors.theta_P[:] += np.float32(0.5)
     second, _ = inner.train(2, SECOND, ahead, after(0, trainer), silent)
-    np.testing.assert_allclose(pseudo_gradient(trainer, second), before_P - now_P, atol=1e-6)
+    np.testing.assert_allclose(pseudo_gradient(trainer, second), weight * (before_P - now_P), atol=1e-6)
     assert second.used == ((8, 14),)
     assert second.result is not None
     assert second.result.steps == RUN.overlap_steps

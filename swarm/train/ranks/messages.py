@@ -59,11 +59,12 @@ class Swap(_Message):
 
 
 class Shift(_Message):
-    """Add the difference of two shared vectors to the parameters."""
+    """Carry what the parameters have moved from one shared vector, times `weight`, over to another."""
 
     kind: Literal["shift"] = "shift"
     from_vector: Count
     to_vector: Count
+    weight: Annotated[float, Field(ge=0, le=1)]
 
 
 class Step(_Message):
