@@ -19,7 +19,8 @@ import numpy as np
 from ops import kernels_float32, kernels_int2, kernels_int4, kernels_int8
 from ops.encoded import BadCodes, Encoded
 from ops.jit import Bytes, Floats
-from ops.kernels_block import NONE, BlockKernels, block_kernels
+from ops.kernels_block import NONE, Addresses, BlockKernels, block_kernels
+from ops.kernels_feedback import FeedbackKernels, feedback_kernels
 from ops.kernels_finite import largest_scale
 
 __all__ = ["CODECS", "BadCodes", "Codec", "Encoded", "NonFinite", "UnknownCodec", "get_codec"]
@@ -45,6 +46,8 @@ class Codec:
     levels: int
     """Values in a block go from -levels to +levels times its scale; 0 for a codec without scales."""
     kernels: BlockKernels
+    feedback: FeedbackKernels | None = None
+    """For a codec so coarse that it is used with error feedback (ops/error_feedback.py)."""
 
     @property
     def scaled(self) -> bool:
@@ -91,6 +94,12 @@ class Codec:
         self._require(out, a_P, b_P)
         self._finite(self.kernels.quantise_difference(a_P, b_P, out.scales_B, out.codes))
 
+    def quantise_with_feedback(self, a_P: Floats, b_P: Floats, carry_P: Floats, out: Encoded) -> None:
+        """Write a - b + carry, and leave in carry what could not be written. Raises NonFinite; carry is then spoilt."""
+        assert self.feedback is not None, self.name
+        self._require(out, a_P, b_P, carry_P)
+        self._finite(self.feedback.quantise(a_P, b_P, carry_P, out.scales_B, out.codes))
+
     def decode(self, src: Encoded, out_P: Floats) -> None:
         """out = the values of src."""
         self._require(src, out_P)
@@ -107,16 +116,27 @@ class Codec:
         Weights are positive and are divided by their sum first, so that no sum of finite parts overflows: each part
         gives code * (scale * fp32(weight / sum)). Works on one block at a time; `out` may be one of the parts.
         """
+        self.kernels.mean(*self._of_mean(parts, weights, out), out.count, out.scales_B, out.codes)
+
+    def mean_with_rest(self, parts: Sequence[Encoded], weights: Sequence[float], out: Encoded, left_P: Floats) -> None:
+        """`mean`, and left = the mean before it was quantised, less what `out` decodes to."""
+        assert self.feedback is not None, self.name
+        self._require(out, left_P)
+        self.feedback.mean(*self._of_mean(parts, weights, out), out.scales_B, out.codes, left_P)
+
+    def _of_mean(
+        self, parts: Sequence[Encoded], weights: Sequence[float], out: Encoded
+    ) -> tuple[Addresses, Addresses, Floats]:
+        """Addresses of scales and codes, valid as long as `parts` live, and what each part is multiplied by."""
         assert parts, "a mean of no parts"
         assert len(parts) == len(weights), (len(parts), len(weights))
         assert min(weights) > 0, weights
         assert all(part.codec is self and part.count == out.count for part in (*parts, out))
         total = float(sum(weights))
         factor_N = np.array([weight / total for weight in weights], np.float32)
-        # `parts` keeps the memory behind these addresses alive during the call.
         scales_at_N = np.array([part.scales_B.ctypes.data for part in parts], np.uint64)
         codes_at_N = np.array([part.codes.ctypes.data for part in parts], np.uint64)
-        self.kernels.mean(scales_at_N, codes_at_N, factor_N, out.count, out.scales_B, out.codes)
+        return scales_at_N, codes_at_N, factor_N
 
     def _require(self, encoded: Encoded, *vectors_P: Floats) -> None:
         assert encoded.codec is self, f"{encoded.codec.name} bytes given to {self.name}"
@@ -130,16 +150,19 @@ class Codec:
             raise NonFinite(f"NaN or infinity among values {block * self.block} to {(block + 1) * self.block - 1}")
 
 
-def _codec(name: str, block: int, bits: int, levels: int, module: Any) -> Codec:
-    kernels = block_kernels(name, block, bits, levels > 0, module.encode_block, module.decode_block, module.add_block)
-    return Codec(name, block, bits, levels, kernels)
+def _codec(name: str, block: int, bits: int, levels: int, module: Any, *, feedback: bool = False) -> Codec:
+    functions = module.encode_block, module.decode_block, module.add_block
+    kernels = block_kernels(name, block, bits, levels > 0, *functions)
+    return Codec(
+        name, block, bits, levels, kernels, feedback_kernels(name, block, bits, *functions) if feedback else None
+    )
 
 
 CODECS: dict[str, Codec] = {
     "fp32": _codec("fp32", 1024, 32, 0, kernels_float32),
     "int8": _codec("int8", 1024, 8, 127, kernels_int8),
     "int4": _codec("int4", 128, 4, 7, kernels_int4),
-    "int2": _codec("int2", 256, 2, 3, kernels_int2),
+    "int2": _codec("int2", 256, 2, 3, kernels_int2, feedback=True),
 }
 
 
