@@ -36,7 +36,7 @@ from swarm.simulate.report import check, faults_of
 from swarm.simulate.scenario import Scenario
 from swarm.simulate.workspace import Workspace
 
-RUN = RunConfig(name="soak", model="demo", inner_steps=4, batch_size=1, sequence_length=64, warmup_steps=2)
+RUN = RunConfig(name="soak", model="demo", inner_steps=16, batch_size=1, sequence_length=64, warmup_steps=2)
 NODE = NodeConfig(evaluate_every=20)
 NODES, ROUNDS, RESTART_EVERY = 4, 200, 25
 VIRTUAL_ROUNDS = 2000
