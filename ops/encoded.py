@@ -90,3 +90,9 @@ class Encoded:
         # The most negative code is never written; times one of the largest scales it would overflow.
         if (bits_B > self.codec.crowded_scale_bits).any() and self.codec.has_unused_code(self.codes):
             raise BadCodes("the most negative code, which is never written, beside a scale it would overflow with")
+
+
+def copy_encoded(source: Encoded, target: Encoded) -> None:
+    """Both of the same codec and count."""
+    np.copyto(target.scales_B, source.scales_B)
+    np.copyto(target.codes, source.codes)

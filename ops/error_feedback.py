@@ -20,12 +20,12 @@ Shape suffix: _P any number of values.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ops.codec import Codec
-from ops.encoded import Encoded
+from ops.encoded import Encoded, copy_encoded
 from ops.jit import Floats
 
 
@@ -42,29 +42,26 @@ class ErrorFeedback:
         self._left: dict[int, tuple[Encoded, Floats]] = {}
         """Start of a piece that we reduced -> its mean as written, and what it lacks."""
 
-    def begin_round(self) -> None:
-        """Forget what was left over from means that were not committed."""
-        self._left = {}
-
     def mean(self, parts: Sequence[Encoded], weights: Sequence[float], start: int, out: Encoded) -> None:
         """`Codec.mean` of the piece that begins at `start`: the same bytes, and we remember what they lack."""
+        if len(parts) == 1:  # the mean of one is that one, and lacks nothing
+            copy_encoded(parts[0], out)
+            self._left.pop(start, None)
+            return
         left_P = np.empty(out.count, np.float32)
         self._codec.mean_with_rest(parts, weights, out, left_P)
         written = Encoded.allocate(self._codec, out.count)
-        np.copyto(written.scales_B, out.scales_B)
-        np.copyto(written.codes, out.codes)
+        copy_encoded(out, written)
         self._left[start] = written, left_P
 
-    def commit(self, mean: Encoded, share: float, without_us: Iterable[tuple[int, int]]) -> None:
+    def commit(self, mean: Encoded, share: float) -> None:
         """The round is committed with this mean, of which our contribution is `share`, or will be in the next round
         if it had no weight in this one.
 
-        `without_us`: ranges [start, stop) whose mean has other contributors only. A piece that we reduced counts if it
-        was committed as we wrote it; an attempt that was given up may have left others behind.
+        A piece that we reduced counts if it was committed as we wrote it; an attempt that was given up may have left
+        others behind. (Should two owners have written the same bytes, one after the other, both count them.)
         """
         assert 0 < share <= 1, share
-        for start, stop in without_us:
-            self.carry_P[start:stop] = 0
         for start, (written, left_P) in self._left.items():
             committed = mean.slice(start, start + written.count)
             same_scales = np.array_equal(written.scales_B, committed.scales_B)

@@ -311,7 +311,7 @@ class Member:
         await self._store.apply(mean, record.round)
         state = await self._store.digests()
         self._run(self._core.on_applied(state.root, self._loop.time()))
-        self._finish(Committed(signed, state, self._loop.time() - self._ready_at))
+        self._finish(Committed(signed, state, mean, self._loop.time() - self._ready_at))
 
     def _miss(self, reason: str) -> None:
         self.behind.set()

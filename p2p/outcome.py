@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ops.encoded import Encoded
 from p2p.protocol.messages import Record, SignedRecord
 from p2p.transfer.state import StateDigests
 
@@ -15,6 +16,8 @@ class Committed:
     signed: SignedRecord
     state: StateDigests
     """Of the state after the round."""
+    mean: Encoded | None
+    """What was applied; None if the round had no weight."""
     seconds: float
     """From our Ready until the outer step was applied."""
 

@@ -58,7 +58,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No log lines; events
 Model = Annotated[str | None, typer.Option(help="Size of the model.")]
 InnerSteps = Annotated[int | None, typer.Option(help="H: inner steps in a round.")]
 BatchSize = Annotated[int | None, typer.Option(help="Samples in an inner step.")]
-CodecName = Annotated[str | None, typer.Option("--codec", help="How pseudo-gradients travel: int8, int4 or fp32.")]
+CodecName = Annotated[str | None, typer.Option("--codec", help="Of pseudo-gradients: int8, int4, int2 or fp32.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the parameters and of the order of the samples.")]
 MinPeers = Annotated[int | None, typer.Option(help="Members that a round needs; with fewer the swarm waits.")]
 TokenizerFile = Annotated[

@@ -86,8 +86,8 @@ class RunConfig(Table):
     """Inner steps of the next round, at most, that a node takes while a round is reduced; 0: it waits meanwhile."""
     overlap_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
     """How much of what these steps moved is kept: their gradients were those of other parameters."""
-    codec: Literal["int8", "int4", "fp32"] = "int8"
-    """How pseudo-gradients travel."""
+    codec: Literal["int8", "int4", "int2", "fp32"] = "int8"
+    """How pseudo-gradients travel; int2 with error feedback."""
     seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
     """Of the initial parameters and of the order of the samples."""
     initial: Annotated[str, Field(max_length=4096)] = ""

@@ -8,14 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ops.codec import Codec
 from ops.encoded import Encoded
+from ops.error_feedback import ErrorFeedback
 from ops.pseudo_gradient import all_finite
 from p2p.protocol import ledger
+from p2p.protocol.messages import Record
 from p2p.protocol.model import Range
 from p2p.reduce.reducer import Source
 from swarm.config import RunConfig
@@ -61,11 +64,19 @@ class InnerTraining:
     """All methods belong to the trainer's thread."""
 
     def __init__(
-        self, run: RunConfig, trainer: InnerTrainer, evaluation: SpareTimeEvaluation, codec: Codec, theta_P: Floats
+        self,
+        run: RunConfig,
+        trainer: InnerTrainer,
+        evaluation: SpareTimeEvaluation,
+        codec: Codec,
+        theta_P: Floats,
+        feedback: ErrorFeedback | None = None,
     ) -> None:
-        """theta_P: the agreed parameters, moved by commits while nothing here reads them."""
+        """theta_P: the agreed parameters, moved by commits while nothing here reads them. `feedback`: for a codec that
+        is used with it."""
         self._run, self._trainer, self._evaluation = run, trainer, evaluation
         self._codec, self._theta_P, self._local_P = codec, theta_P, trainer.vectors.local_P
+        self._feedback = feedback
 
     def train(
         self, round: int, ranges: Ranges, ahead: Ahead | None, should_stop: Callable[[], bool], on_step: OnStep
@@ -93,7 +104,10 @@ class InnerTraining:
         finite = all_finite(self._local_P)
         if not finite or not result.steps:
             return NOTHING, finite
-        return Work(result.tokens, used, self._encode_pseudo_gradient, result, done), True
+        source = self._encode_pseudo_gradient
+        if self._feedback is not None:  # that of now: a round that we miss replaces it
+            source = partial(self._encode_with_feedback, self._feedback.carry_P)
+        return Work(result.tokens, used, source, result, done), True
 
     def go_ahead(self, round: int, spare: Ranges, should_stop: Callable[[], bool]) -> Ahead | None:
         """Inner steps of `round` while the one before it is reduced, until should_stop() says that it is committed.
@@ -132,3 +146,14 @@ class InnerTraining:
     def _encode_pseudo_gradient(self, start: int, stop: int, out: Encoded) -> None:
         """theta_global - theta_local of [start, stop), quantised; in kernel threads."""
         self._codec.quantise_difference(self._theta_P[start:stop], self._local_P[start:stop], out)
+
+    def _encode_with_feedback(self, carry_P: Floats, start: int, stop: int, out: Encoded) -> None:
+        """The same, and what earlier rounds still owe; once a round for each stretch."""
+        own = slice(start, stop)
+        self._codec.quantise_with_feedback(self._theta_P[own], self._local_P[own], carry_P[own], out)
+
+
+def share_of(record: Record, peer: str) -> float:
+    """What part of a record's mean is this member's; if it had no weight: of the next one's, if all weigh the same."""
+    own = next(seat.tokens for seat in record.seats if seat.peer == peer)
+    return own / sum(record.weights) if own else 1 / len(record.next_view)

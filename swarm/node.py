@@ -29,7 +29,7 @@ from swarm.config import Config
 from swarm.evaluation import SpareTimeEvaluation
 from swarm.events import EventLog
 from swarm.initial import check_first
-from swarm.inner_training import NOTHING, Ahead, InnerTraining, Work
+from swarm.inner_training import NOTHING, Ahead, InnerTraining, Work, share_of
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
 from swarm.restart import START_AGAIN, company_expected, expect_company, restarts
@@ -139,7 +139,10 @@ class Node:
         self._stopping = False
         self._committing = False
         self._evaluation = SpareTimeEvaluation(parts.trainer)
-        self._inner = InnerTraining(config.run, self.trainer, self._evaluation, parts.codec, self.state.theta_P)
+        self._feedback = parts.feedback
+        self._inner = InnerTraining(
+            config.run, self.trainer, self._evaluation, parts.codec, self.state.theta_P, parts.feedback
+        )
         self._evaluating: asyncio.Future[None] | None = None
         self._meter = RoundMeter(parts)
         self._name = config.node.name or events.short(parts.member.me)
@@ -156,10 +159,13 @@ class Node:
             outcome, ahead = await self._commit(work)
             self._evaluation.pause()
             if isinstance(outcome, Committed):
+                await self._keep_rest(outcome)
                 self._report(outcome, work)
                 await self._saver.after_round(self.member.head)
             else:
                 ahead = None  # its steps were taken from what this round was to become
+                if self._feedback is not None:
+                    self._feedback.reset()
                 await self._sync()
         await self._evaluate_end()
         await self._saver.at_end(self.member.head)
@@ -259,6 +265,12 @@ class Node:
         finally:
             self._committing = False
         return outcome, await steps_ahead if steps_ahead is not None else None
+
+    async def _keep_rest(self, outcome: Committed) -> None:
+        """What the committed mean lacks of those that we made goes into our next contribution (coarse codecs only)."""
+        if self._feedback is not None and outcome.mean is not None:
+            share = share_of(outcome.record, self.member.me)
+            await self._in_trainer_thread(self._feedback.commit, outcome.mean, share)
 
     def _go_ahead(self, work: Work) -> asyncio.Future[Ahead | None] | None:
         """Begin with the next round's inner steps, if there is one and the trainer has nothing else to do."""

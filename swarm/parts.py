@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ops.codec import Codec, get_codec
+from ops.error_feedback import ErrorFeedback
 from ops.warm_up import warm_up
 from p2p.chain_file import ChainFile
 from p2p.channel.hello import RunIdentity
@@ -27,6 +28,7 @@ from p2p.member import Member
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.plan import Rules
 from p2p.protocol.serving import DeskLimits
+from p2p.reduce.attempt import write_mean
 from p2p.reduce.reducer import Reducer
 from p2p.transfer.keeper import StateKeeper
 from p2p.transfer.state_file import StateFile
@@ -56,6 +58,7 @@ from swarm.train.trainer import InnerTrainer
 @dataclass(frozen=True)
 class Parts:
     codec: Codec
+    feedback: ErrorFeedback | None
     state: OuterState
     saver: Saver
     tracking: Tracking
@@ -101,7 +104,9 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         member.begin_at(first.head)
         mesh = Mesh(identity, RunIdentity(fingerprint, fields), member, bulk_lanes=node.bulk_lanes)
         keeper = await _open_keeper(node, state, fingerprint, listener, stack)
-        reducer = Reducer(codec, state.count, identity.peer_id, mesh, pool, listener=listener)
+        feedback = ErrorFeedback(codec, state.count) if codec.feedback else None
+        write = feedback.mean if feedback else write_mean
+        reducer = Reducer(codec, state.count, identity.peer_id, mesh, pool, listener=listener, write=write)
         transfer = Transfer(
             mesh,
             state,
@@ -125,7 +130,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         stack.callback(tracking.close)
         copy_inner = partial(loop.run_in_executor, trainer_thread, trainer.inner_state)
         saver = Saver(saves, saved_run, state, chain, copy_inner, log)
-        yield Parts(codec, state, saver, tracking, trainer, trainer_thread, others, mesh, transfer, member)
+        yield Parts(codec, feedback, state, saver, tracking, trainer, trainer_thread, others, mesh, transfer, member)
 
 
 def _open_chain(path: Path, fingerprint: bytes, log: EventLog) -> ChainFile:

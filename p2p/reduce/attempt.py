@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 from blake3 import blake3
 
-from ops.codec import BadCodes, Encoded
+from ops.encoded import BadCodes, Encoded, copy_encoded
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import Carried
 from p2p.protocol.messages import Go, Mean, Message, Part
@@ -55,22 +54,23 @@ def segment_digest(mean: Encoded) -> bytes:
     return hasher.digest()
 
 
-Job = tuple[list[Encoded], Sequence[float], Encoded]
-"""(parts of a piece, their weights, where its mean goes)"""
+Job = tuple[list[Encoded], Sequence[float], int, Encoded]
+"""(parts of a piece, their weights, where in the vector it begins, where its mean goes)"""
+MeanWriter = Callable[[Sequence[Encoded], Sequence[float], int, Encoded], None]
+"""Writes the mean of a piece, the same bytes as `write_mean`, from several threads; and may remember what it likes."""
 
 
-def _write_means(jobs: Sequence[Job]) -> None:
+def write_mean(parts: Sequence[Encoded], weights: Sequence[float], _start: int, out: Encoded) -> None:
+    if len(parts) > 1:
+        out.codec.mean(parts, weights, out)
+    else:  # the mean of one is that one, not what quantising it again makes of it
+        copy_encoded(parts[0], out)
+
+
+def _write_means(write: MeanWriter, jobs: Sequence[Job]) -> None:
     """In the pool: the mean of each piece."""
-    for parts, weights, out in jobs:
-        if len(parts) > 1:
-            out.codec.mean(parts, weights, out)
-        else:  # the mean of one is that one, not what quantising it again makes of it
-            copy_encoded(parts[0], out)
-
-
-def copy_encoded(source: Encoded, target: Encoded) -> None:
-    np.copyto(target.scales_B, source.scales_B)
-    np.copyto(target.codes, source.codes)
+    for parts, weights, start, out in jobs:
+        write(parts, weights, start, out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,6 +103,7 @@ class Attempt:
         pool: Executor,
         recycler: Recycler,
         senders: int,
+        write: MeanWriter = write_mean,
     ) -> None:
         """`mean` and `parts` hold what `core` says it was carried over from an earlier attempt."""
         self.core = core
@@ -114,6 +115,7 @@ class Attempt:
         self._carrier = carrier
         self._pool = pool
         self._recycler = recycler
+        self._write = write
         self._loop = asyncio.get_running_loop()
         self._arriving: dict[tuple[str, str, int], Encoded] = {}
         self._parts: Parts = dict(parts)
@@ -170,7 +172,7 @@ class Attempt:
                 await self._ready.wait()
                 continue
             jobs = [self._job(piece) for piece in pieces]
-            await self._loop.run_in_executor(self._pool, _write_means, jobs)
+            await self._loop.run_in_executor(self._pool, _write_means, self._write, jobs)
             for piece in pieces:
                 self._release(piece)
                 self.core.reduced(piece)
@@ -181,7 +183,7 @@ class Attempt:
     def _job(self, piece: int) -> Job:
         stretch = self.core.routes.of(piece)
         parts = [self._part_of(rank, piece) for rank in stretch.contributors]
-        return parts, stretch.weights, self._mean.slice(*self._bounds(piece))
+        return parts, stretch.weights, self._bounds(piece)[0], self._mean.slice(*self._bounds(piece))
 
     def _bounds(self, piece: int) -> tuple[int, int]:
         return self.core.grid.start(piece), self.core.grid.start(piece + 1)

@@ -21,7 +21,7 @@ from p2p.protocol.carry import NOTHING
 from p2p.protocol.messages import Go, Mean, Part, Plan
 from p2p.protocol.model import BadMessage
 from p2p.protocol.shares import Rates
-from p2p.reduce.attempt import Attempt, Carrier, Remains, segment_digest
+from p2p.reduce.attempt import Attempt, Carrier, MeanWriter, Remains, segment_digest, write_mean
 from p2p.reduce.contribution import Contribution, Source
 from p2p.reduce.rate_meter import RateMeter
 from p2p.reduce.recycler import Recycler
@@ -58,9 +58,10 @@ class Reducer:
         window_bytes: int = WINDOW_BYTES,
         senders: int = SENDERS,
         listener: Listener = nobody,
+        write: MeanWriter = write_mean,
     ) -> None:
         """`count`: values in the vector. `pool`: runs the kernels, 2 threads or more. `listener`: hears of
-        `refused_message`."""
+        `refused_message`. `write`: makes the means of our pieces."""
         self._codec = codec
         self._count = count
         self._me = me
@@ -69,6 +70,7 @@ class Reducer:
         self._window = int(window_bytes * 8 / codec.bits_per_value)
         self._senders = senders
         self._listener = listener
+        self._write = write
         self._recycler = Recycler(int(2 * count * codec.bits_per_value / 8) + window_bytes)
         self._newest: Ballot | None = None
         self._round: int | None = None
@@ -118,7 +120,15 @@ class Reducer:
         core = Butterfly(plan, self._me, self._count, self._window, carried)
         parts = {key: remains.parts[key] for key in carried.parts} if remains is not None else {}
         attempt = Attempt(
-            core, mean, parts, self._contribution, self._carrier, self._pool, self._recycler, self._senders
+            core,
+            mean,
+            parts,
+            self._contribution,
+            self._carrier,
+            self._pool,
+            self._recycler,
+            self._senders,
+            self._write,
         )
         self._newest, self._attempt, self._remains = plan.ballot, attempt, None
         self._replay(attempt)

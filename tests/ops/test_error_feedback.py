@@ -98,7 +98,6 @@ class Swarm:
         shares = [weight / sum(self.weights) for weight in self.weights]
         parts = [Encoded.allocate(INT2, self.count) for _ in self.members]
         for number, (member, part) in enumerate(zip(self.members, parts, strict=True)):
-            member.begin_round()
             gradient_P = normal(self.count, seed + number) * np.float32(10.0 ** (seed % 7 - 3))
             self.wanted_P += shares[number] * gradient_P.astype(np.float64)
             zero_P = np.zeros_like(gradient_P)
@@ -112,7 +111,7 @@ class Swarm:
                 self.members[owner].mean(pieces[:-1], self.weights[:-1], start, lost)
             self.members[tries[-1]].mean(pieces, self.weights, start, mean.slice(start, stop))
         for member, share in zip(self.members, shares, strict=True):
-            member.commit(mean, share, ())
+            member.commit(mean, share)
         self.applied_P += decoded(mean)
         return mean
 
@@ -149,13 +148,13 @@ def test_a_constant_gradient_is_applied_in_full_over_time() -> None:
     assert error < 0.12
 
 
-def test_where_the_mean_is_without_us_nothing_is_owed() -> None:
-    member, mean = ErrorFeedback(INT2, 1024), Encoded.allocate(INT2, 1024)
-    member.carry_P[:] = 1
-    INT2.quantise(normal(1024, 0), mean)
-    member.commit(mean, 0.5, [(256, 512)])
-    assert not member.carry_P[256:512].any()
-    assert (np.delete(member.carry_P, np.s_[256:512]) == 1).all()
+def test_the_mean_of_one_is_that_one_and_lacks_nothing() -> None:
+    member, part, mean = ErrorFeedback(INT2, 512), Encoded.allocate(INT2, 512), Encoded.allocate(INT2, 512)
+    INT2.quantise(normal(512, 0), part)
+    member.mean([part], [3.0], 0, mean)
+    assert same_bytes(part, mean)
+    member.commit(mean, 1.0)
+    assert not member.carry_P.any()
 
 
 def test_what_belonged_to_another_theta_is_dropped() -> None:

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 
 from ops.codec import get_codec
 from ops.encoded import Encoded
+from ops.error_feedback import ErrorFeedback
+from p2p.protocol.messages import Seat
 from swarm.config import Config, RunConfig
 from swarm.evaluation import SpareTimeEvaluation
-from swarm.inner_training import InnerTraining, Work
+from swarm.inner_training import InnerTraining, Work, share_of
 from swarm.train.build import build_trainer
 from swarm.train.group import LocalGroup
 from swarm.train.trainer import InnerTrainer
+from tests.p2p.protocol.records import history, peer
 
 RUN = RunConfig(
     model="demo", sequence_length=32, batch_size=2, inner_steps=4, overlap_steps=3, overlap_weight=1.0, warmup_steps=0
@@ -122,3 +125,33 @@ def test_what_is_not_finite_contributes_nothing(trainer: InnerTrainer) -> None:
     work, finite = inner.train(1, FIRST, None, never, silent)
     assert not finite
     assert (work.tokens, work.used, work.source) == (0, (), None)
+
+
+def test_a_coarse_codec_writes_what_earlier_rounds_still_owe_and_keeps_what_it_could_not_write(
+    trainer: InnerTrainer,
+) -> None:
+    codec = get_codec("int2")
+    training = begin(trainer)
+    theta_P = training._theta_P
+    feedback = ErrorFeedback(codec, theta_P.size)
+    training = InnerTraining(RUN, trainer, SpareTimeEvaluation(trainer), codec, theta_P, feedback)
+    carry_P = feedback.carry_P
+    carry_P[:] = np.linspace(-1e-3, 1e-3, carry_P.size, dtype=np.float32)
+    owed_P = carry_P.copy()
+    work, _ = training.train(1, FIRST, None, never, silent)
+    feedback.reset()
+    feedback.carry_P[:] = 1.0  # of a round after this one
+    assert work.source is not None
+    out, written_P = Encoded.allocate(codec, theta_P.size), np.empty_like(theta_P)
+    work.source(0, theta_P.size, out)
+    codec.decode(out, written_P)
+    wanted_P = owed_P + (theta_P - trainer.vectors.local_P)
+    np.testing.assert_array_equal(carry_P, wanted_P - written_P)
+    assert (feedback.carry_P == 1.0).all()
+
+
+def test_the_share_of_a_member_is_its_weight_in_the_mean_or_as_much_as_others_have_next() -> None:
+    (_, signed) = history(2)
+    seats = tuple(Seat(peer=peer(i), tokens=tokens, used=()) for i, tokens in enumerate((30, 10, 0)))
+    record = signed.record.model_copy(update={"seats": seats})
+    assert [share_of(record, peer(i)) for i in range(3)] == [0.75, 0.25, 1 / 3]

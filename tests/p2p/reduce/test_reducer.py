@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ops.codec import CODECS, Codec, Encoded, NonFinite
+from ops.error_feedback import ErrorFeedback
 from ops.jit import Floats
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.messages import Go, Mean, Message, Part, Plan, Promise
@@ -239,7 +240,7 @@ async def cancelled(task: asyncio.Task[ReduceResult]) -> None:
 
 async def test_survivors_of_a_death_reduce_again_with_the_codes_they_have(network: Network) -> None:
     codec, count = CODECS["int8"], 300_000
-    plan = plan_of([3, 1, 2], count, codec.block)
+    plan = plan_of([3, 1, 2], count, codec.block, codec=codec.name)
     reducers = members_of(network, plan, count, codec)
     x_NP = vectors_of(3, count, 3)
     quantised: list[tuple[int, int]] = []
@@ -476,3 +477,24 @@ async def test_an_attempt_is_not_made_twice(network: Network) -> None:
     await reducer.reduce(plan)
     with pytest.raises(BadMessage):
         await reducer.reduce(plan)
+
+
+async def test_means_are_written_by_whom_the_reducer_was_told_to_ask(network: Network) -> None:
+    """A coarse codec's error feedback sees each piece that its member reduces, and what was written of it."""
+    codec, count = CODECS["int2"], 20_000
+    plan = plan_of([3, 1, 2], count, codec.block, codec=codec.name)
+    feedbacks = [ErrorFeedback(codec, count) for _ in plan.draft.members]
+    for name, feedback in zip(plan.draft.members, feedbacks, strict=True):
+        network.reducers[name] = Reducer(codec, count, name, network.carrier(name), POOL, write=feedback.mean)
+    reducers = list(network.reducers.values())
+    x_NP = vectors_of(3, count, 5)
+    begin(reducers, plan, codec, x_NP)
+    results = await all_reduce(reducers, plan)
+    assert_equal_to(expected_mean(codec, x_NP, plan.draft.weights), results, plan)
+    for feedback, result, weight in zip(feedbacks, results, plan.draft.weights, strict=True):
+        feedback.commit(result.mean, weight / 6)
+    shares = [np.float64(weight / 6) for weight in plan.draft.weights]
+    sent_NP = [decoded(encoded(codec, x_P)) for x_P in x_NP]
+    sum_P = sum(share * sent_P for share, sent_P in zip(shares, sent_NP, strict=True))
+    owed_P = sum(share * feedback.carry_P for share, feedback in zip(shares, feedbacks, strict=True))
+    np.testing.assert_allclose(decoded(results[0].mean) + owed_P, sum_P, atol=1e-5)
