@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypedDict, TypeVar
+from typing import TypeVar
 
 import uvloop
 
@@ -33,6 +33,7 @@ from swarm.inner_training import NOTHING, Ahead, InnerTraining, Work, share_of
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
 from swarm.restart import START_AGAIN, company_expected, expect_company, restarts
+from swarm.round_meter import RoundMeter
 from swarm.state_dir import CONTACTS
 from swarm.train.ranks.others import RankLost
 from swarm.train.ranks.watch import Lost
@@ -372,38 +373,3 @@ def _look_at(steps_ahead: asyncio.Future[Ahead | None]) -> None:
     """If we end before its result is asked for, its failure is nobody's business any more."""
     if not steps_ahead.cancelled():
         steps_ahead.exception()
-
-
-class RoundMeter:
-    """Time and bytes since the last lap."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self.restart()
-
-    def restart(self) -> None:
-        self._began, self._before = self._read()
-
-    def lap(self) -> Lap:
-        began, before = self._began, self._before
-        self.restart()
-        sent, received, transferred = (now - then for now, then in zip(self._before, before, strict=True))
-        return Lap(
-            round_seconds=self._began - began,
-            bytes_sent=sent,
-            bytes_received=received,
-            transfer_bytes_sent=transferred,
-        )
-
-    def _read(self) -> tuple[float, tuple[int, int, int]]:
-        wire = self._parts.mesh.wire_bytes()
-        return time.monotonic(), (wire.sent, wire.received, self._parts.transfer.bytes_sent)
-
-
-class Lap(TypedDict):
-    """The fields of a Round event that RoundMeter fills."""
-
-    round_seconds: float
-    bytes_sent: int
-    bytes_received: int
-    transfer_bytes_sent: int
