@@ -30,6 +30,7 @@ from swarm.evaluation import SpareTimeEvaluation
 from swarm.events import EventLog
 from swarm.initial import check_first
 from swarm.inner_training import NOTHING, Ahead, InnerTraining, Work, share_of
+from swarm.outer_health import NOT_KNOWN, Health, OuterHealth
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
 from swarm.restart import START_AGAIN, company_expected, expect_company, restarts
@@ -144,6 +145,8 @@ class Node:
         self._inner = InnerTraining(
             config.run, self.trainer, self._evaluation, parts.codec, self.state.theta_P, parts.feedback
         )
+        run = config.run
+        self._health = OuterHealth(parts.codec, self.state.count, run.outer_lr, run.outer_momentum)
         self._evaluating: asyncio.Future[None] | None = None
         self._meter = RoundMeter(parts)
         self._name = config.node.name or events.short(parts.member.me)
@@ -161,10 +164,11 @@ class Node:
             self._evaluation.pause()
             if isinstance(outcome, Committed):
                 await self._keep_rest(outcome)
-                self._report(outcome, work)
+                await self._report(outcome, work)
                 await self._saver.after_round(self.member.head)
             else:
                 ahead = None  # its steps were taken from what this round was to become
+                self._health.missed()
                 if self._feedback is not None:
                     self._feedback.reset()
                 await self._sync()
@@ -236,6 +240,10 @@ class Node:
             )
             if not finite:
                 self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
+            if work.source is not None:
+                carry_P = self._feedback.carry_P if self._feedback is not None else None
+                local_P = self.trainer.vectors.local_P
+                await self._in_trainer_thread(self._health.contribute, self.state.theta_P, local_P, carry_P)
         if self._evaluation_is_due():
             await self._in_trainer_thread(self._begin_evaluation)
         return work
@@ -341,7 +349,14 @@ class Node:
         last = self.config.last_round
         return last is not None and self.member.head.height >= last
 
-    def _report(self, outcome: Committed, work: Work) -> None:
+    async def _report(self, outcome: Committed, work: Work) -> None:
+        health = NOT_KNOWN
+        try:
+            health = await self._in_trainer_thread(self._health.committed, outcome.record.round, outcome.mean)
+        finally:  # if we are told to stop in this moment, the round is reported all the same
+            self._write_round(outcome, work, health)
+
+    def _write_round(self, outcome: Committed, work: Work, health: Health) -> None:
         record, result = outcome.record, work.result
         event = events.Round(
             round=record.round,
@@ -362,6 +377,7 @@ class Node:
             momentum_digest=outcome.state.momentum.hex(),
             codec=record.codec,
             attempt=record.ballot.attempt,
+            **health,
             **self._meter.lap(),
             **vitals(),
         )

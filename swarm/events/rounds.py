@@ -255,6 +255,15 @@ class Round(Event):
     momentum_digest: str
     codec: str
     attempt: int
+    mean_cosine: float | None = None
+    """rho, the cosine of this round's mean and the last one's; that and the next three by a sample of the vector, and
+    None where they are not known (swarm/outer_health.py)."""
+    outer_gain: float | None = None
+    """How far the outer step went along the mean, in units of its norm: lr (1 + mu / (1 - mu rho))."""
+    codec_error: float | None = None
+    """|Q(x) - x| / |x| of what this node contributed."""
+    agreement: float | None = None
+    """Cosine of this node's pseudo-gradient and the mean."""
     memory_bytes: int = 0
     """Resident in this process; that and the next three must not grow from round to round."""
     descriptors: int = 0

@@ -50,6 +50,14 @@ class Metrics(BaseModel):
     """0: the first try was enough."""
     members: int
     contributors: int
+    mean_cosine: float | None
+    """Of the mean and the last round's."""
+    outer_gain: float | None
+    """Of the outer step along the mean."""
+    codec_error: float | None
+    """Relative, of what this node contributed."""
+    agreement: float | None
+    """Cosine of this node's pseudo-gradient and the mean."""
     memory_bytes: int
     """Resident in the node's process."""
     descriptors: int

@@ -27,6 +27,10 @@ def test_a_lone_node_trains_evaluates_and_ends_after_its_last_round(tmp_path: Pa
         assert [event.inner_steps for event in rounds] == [0, 4, 4, 4]
         assert [event.tokens for event in rounds] == [0] + 3 * [4 * 2 * 64]
         assert len({event.theta_digest for event in rounds}) == 4
+        assert [event.agreement is not None and event.agreement > 0.99 for event in rounds] == [False, True, True, True]
+        assert [event.mean_cosine is not None for event in rounds] == [False, False, True, True]
+        assert all(0 < (event.codec_error or 0) < 0.03 for event in rounds[1:])
+        assert [event.outer_gain is not None for event in rounds] == [False, False, True, True]
         assert {-1, 3} <= set(losses) <= {-1, 1, 2, 3}, "first and last, and between them what spare time allows"
         assert losses[-1] == pytest.approx(math.log(256), abs=0.3)
         assert losses[3] < losses[-1]
