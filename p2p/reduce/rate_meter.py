@@ -1,6 +1,7 @@
 """How fast this node's link is, each way, as its reduces show. Pure.
 
-Sending is measured only while most connections have something to send: who sends to one slow member does not take
+The beginning of a reduce is left out: connections that were idle take a while to come up to the speed of their link,
+and who owns what would hang on whose were idle the longest. Sending is measured only while most connections have something to send: who sends to one slow member does not take
 itself for slow. What others could send cannot be seen from here, so of a reduce's receiving the fastest window counts.
 What is measured decides how much of the vector a member reduces (p2p/protocol/shares.py).
 """
@@ -26,12 +27,16 @@ class RateMeter:
 
     def __init__(self) -> None:
         self.rates = UNKNOWN
+        self._reduce_began: float | None = None
         self._begin: tuple[float, Load] | None = None
+        """Of the window."""
         self._fastest = 0.0
         """Window of the present reduce, receiving."""
 
     def read(self, now: float, load: Load) -> None:
         """`load`: what the connections have carried by now."""
+        if self._reduce_began is None:
+            self._reduce_began = now
         if self._begin is None or self._begin[1].connections != load.connections:
             self._begin = now, load
             return
@@ -40,6 +45,8 @@ class RateMeter:
         if seconds < WINDOW_SECONDS:
             return
         self._begin = now, load
+        if began - self._reduce_began < WINDOW_SECONDS:
+            return
         if load.busy - before.busy > BUSY * seconds * load.connections:
             up = (load.sent - before.sent) / seconds
             self.rates = self.rates._replace(up=_blend(self.rates.up, up, NEWEST_WINDOW))
@@ -47,7 +54,7 @@ class RateMeter:
 
     def pause(self) -> None:
         """The reduce has ended; may be called again and again."""
-        self._begin = None
+        self._begin = self._reduce_began = None
         if self._fastest:
             self.rates = self.rates._replace(down=_blend(self.rates.down, self._fastest, NEWEST_REDUCE))
             self._fastest = 0.0

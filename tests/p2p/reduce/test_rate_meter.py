@@ -45,8 +45,14 @@ def test_a_connection_that_comes_or_goes_begins_a_new_window() -> None:
 def test_what_is_too_short_says_nothing() -> None:
     meter = RateMeter()
     for _ in range(10):
-        reduce(meter, (0.25, 100, 100))
+        reduce(meter, (0.75, 100, 100))
     assert meter.rates == UNKNOWN
+
+
+def test_the_beginning_of_a_reduce_does_not_count() -> None:
+    meter = RateMeter()
+    reduce(meter, (0.5, 1, 1), (2.0, 100, 300))
+    assert meter.rates == Rates(100, 300)
 
 
 def test_the_time_between_reduces_does_not_count() -> None:
@@ -54,7 +60,8 @@ def test_the_time_between_reduces_does_not_count() -> None:
     meter.read(0.0, Load(0, 0, 0.0, 1))
     meter.pause()
     meter.read(100.0, Load(0, 0, 0.0, 1))
-    meter.read(101.0, Load(50, 70, 1.0, 1))
+    meter.read(101.0, Load(40, 60, 1.0, 1))
+    meter.read(102.0, Load(90, 130, 2.0, 1))
     meter.pause()
     assert meter.rates == Rates(50, 70)
 
