@@ -1,7 +1,7 @@
 """How fast this node's link is, each way, as its reduces show. Pure.
 
-The beginning of a reduce is left out: connections that were idle take a while to come up to the speed of their link,
-and who owns what would hang on whose were idle the longest. Sending is measured only while most connections have something to send: who sends to one slow member does not take
+The beginning of a reduce is left out: connections that were idle take a while to come up to the speed of their link.
+Sending is measured only while most connections have something to send: who sends to one slow member does not take
 itself for slow. What others could send cannot be seen from here, so of a reduce's receiving the fastest window counts.
 What is measured decides how much of the vector a member reduces (p2p/protocol/shares.py).
 """

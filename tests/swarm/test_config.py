@@ -112,7 +112,7 @@ class TestMistakes:
             ("[node]\nbootstrap_peers = 1", "[node] bootstrap_peers: expected a list of strings, not 1"),
             ("[node]\nbootstrap_peers = ['host:1']", "'host:1' is no address like /ip4/"),
             ("[node]\ndevice = 'tpu'", "[node] device: expected cpu, cuda or cuda:N, not 'tpu'"),
-            ("[run]\ncodec = 'int9'", "[run] codec: 'int9' is not known; allowed: int8, int4, fp32"),
+            ("[run]\ncodec = 'int9'", "[run] codec: 'int9' is not known; allowed: int8, int4, int2, fp32"),
             ("[run]\nmodel = 'huge'", "[run] model: no model 'huge'; allowed: demo"),
             ("[run]\ndata = 'a:x'", "[run] data: 'a:x' is no source with a whole weight like `fineweb-edu:55`"),
             ("[run]\nname = ''", "[run] name: must not be empty"),

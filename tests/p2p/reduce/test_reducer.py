@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -27,12 +27,7 @@ from tests.p2p.protocol.records import FINGERPRINT, peer
 from tests.p2p.reduce.memory_carrier import DEADLINE_S, Network, settle, until
 
 POOL = ThreadPoolExecutor(2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _pool() -> Iterator[None]:
-    yield
-    POOL.shutdown()
+"""Of the process, not of this file: the storms of tests/fuzz use it, too."""
 
 
 def vectors_of(members: int, count: int, seed: int) -> list[Floats]:
