@@ -450,13 +450,19 @@ def test_a_member_that_the_plan_had_not_reached_yet_keeps_its_seat_in_the_repair
     assert [to for to, _ in sent(scene.step(), Plan)] == [A, B]
 
 
-def test_a_voter_that_others_hear_is_met_before_its_record_is_committed() -> None:
-    """A coordinator that wakes from a freeze may not know a newcomer that has a seat."""
+def stranger_has_voted() -> tuple[Scene, Plan, Ballot]:
+    """A has voted and opens an attempt; C has a seat, is heard by others, and A has never met it."""
     scene, plan = lost_coordinator()
     ballot = sent(scene.step(), Prepare)[0][1].ballot
     scene.board.forget(C)
     scene.board.liveness.heard(B, (tag(C),), scene.now)
     scene.promise(A, ballot, full(plan))
+    return scene, plan, ballot
+
+
+def test_a_voter_that_others_hear_is_met_before_its_record_is_committed() -> None:
+    """A coordinator that wakes from a freeze may not know a newcomer that has a seat."""
+    scene, plan, ballot = stranger_has_voted()
     assert scene.step() == []
     scene.board.liveness.linked(C, scene.now)
     scene.post(C)
@@ -466,10 +472,6 @@ def test_a_voter_that_others_hear_is_met_before_its_record_is_committed() -> Non
 
 
 def test_a_voter_that_others_hear_and_that_never_comes_is_waited_for_no_longer_than_for_a_promise() -> None:
-    scene, plan = lost_coordinator()
-    ballot = sent(scene.step(), Prepare)[0][1].ballot
-    scene.board.forget(C)
-    scene.board.liveness.heard(B, (tag(C),), scene.now)
-    scene.promise(A, ballot, full(plan))
+    scene, _, _ = stranger_has_voted()
     assert scene.step() == []
     assert sent(scene.step(seconds=PROMISE_SECONDS + 1), Commit)
