@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ops import kernels_float32, kernels_int2, kernels_int4, kernels_int8
-from ops.encoded import BadCodes, Encoded
+from ops.encoded import BadCodes, Encoded, copy_encoded
 from ops.jit import Bytes, Floats
 from ops.kernels_block import NONE, Addresses, BlockKernels, block_kernels
 from ops.kernels_feedback import FeedbackKernels, feedback_kernels
@@ -111,11 +111,14 @@ class Codec:
         self.kernels.decode_add(src.scales_B, src.codes, np.float32(weight), accumulator_P)
 
     def mean(self, parts: Sequence[Encoded], weights: Sequence[float], out: Encoded) -> None:
-        """Write the weighted mean of the parts, added in the order given and quantised once.
+        """Write the weighted mean of the parts, added in the order given and quantised once; of one part, its bytes.
 
         Weights are positive and are divided by their sum first, so that no sum of finite parts overflows: each part
         gives code * (scale * fp32(weight / sum)). Works on one block at a time; `out` may be one of the parts.
         """
+        if len(parts) == 1:  # quantising it again might make something else of it
+            copy_encoded(parts[0], out)
+            return
         self.kernels.mean(*self._of_mean(parts, weights, out), out.count, out.scales_B, out.codes)
 
     def mean_with_rest(self, parts: Sequence[Encoded], weights: Sequence[float], out: Encoded, left_P: Floats) -> None:

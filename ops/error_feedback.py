@@ -44,8 +44,8 @@ class ErrorFeedback:
 
     def mean(self, parts: Sequence[Encoded], weights: Sequence[float], start: int, out: Encoded) -> None:
         """`Codec.mean` of the piece that begins at `start`: the same bytes, and we remember what they lack."""
-        if len(parts) == 1:  # the mean of one is that one, and lacks nothing
-            copy_encoded(parts[0], out)
+        if len(parts) == 1:  # it lacks nothing
+            self._codec.mean(parts, weights, out)
             self._left.pop(start, None)
             return
         left_P = np.empty(out.count, np.float32)

@@ -61,10 +61,7 @@ MeanWriter = Callable[[Sequence[Encoded], Sequence[float], int, Encoded], None]
 
 
 def write_mean(parts: Sequence[Encoded], weights: Sequence[float], _start: int, out: Encoded) -> None:
-    if len(parts) > 1:
-        out.codec.mean(parts, weights, out)
-    else:  # the mean of one is that one, not what quantising it again makes of it
-        copy_encoded(parts[0], out)
+    out.codec.mean(parts, weights, out)
 
 
 def _write_means(write: MeanWriter, jobs: Sequence[Job]) -> None:
@@ -183,7 +180,8 @@ class Attempt:
     def _job(self, piece: int) -> Job:
         stretch = self.core.routes.of(piece)
         parts = [self._part_of(rank, piece) for rank in stretch.contributors]
-        return parts, stretch.weights, self._bounds(piece)[0], self._mean.slice(*self._bounds(piece))
+        start, stop = self._bounds(piece)
+        return parts, stretch.weights, start, self._mean.slice(start, stop)
 
     def _bounds(self, piece: int) -> tuple[int, int]:
         return self.core.grid.start(piece), self.core.grid.start(piece + 1)
