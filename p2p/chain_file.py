@@ -23,7 +23,7 @@ from p2p.protocol.chain import RECORDS_BYTES, InvalidRecord, Tip, genesis_hash
 from p2p.protocol.messages import SignedRecord
 from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage, unpack
 
-MAGIC = b"swarm records 1\n"
+MAGIC = b"swarm records 2\n"
 _RAW_BYTES = 1 << 20
 _ENTRY = struct.Struct("<II")
 

@@ -171,17 +171,21 @@ class Member:
             why = f"{records} records after round {round} dropped: nobody has the state that they led to"
             self._listener("notice", {"message": why})
 
-    async def commit_round(self, tokens: int, used: tuple[Range, ...], source: Source | None) -> Outcome:
+    async def commit_round(
+        self, tokens: int, used: tuple[Range, ...], source: Source | None, earlier: int = 0
+    ) -> Outcome:
         """Take part in the round in progress and return when it is committed, or went on without us.
 
-        `tokens` 0 and `source` None: only receive. The vector behind `source` must stay as it is meanwhile.
+        `tokens` 0 and `source` None: only receive. `source` counts the values of the round's fragment from 0; the
+        vector behind it must stay as it is meanwhile. `earlier`: tokens of earlier rounds whose work is in it, too.
         """
         if self.behind.is_set():
             return Missed("the swarm is ahead")
         self._ready_at = self._loop.time()
         self._outcome = self._loop.create_future()
-        codes = self._reducer.begin_round(self._core.board.round, source)
-        self._run(self._core.on_ready(tokens, used, codes, self._ready_at))
+        round = self._core.board.round
+        codes = self._reducer.begin_round(round, source, self.rules.fragments.size(round))
+        self._run(self._core.on_ready(tokens, used, codes, self._ready_at, earlier))
         return await self._outcome
 
     async def leave(self) -> None:

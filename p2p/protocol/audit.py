@@ -4,12 +4,14 @@ Of each record, given those before it, `Audit.extended` proves:
 
     chain       it names the hash of the one before, was agreed on in a ballot of its round and counts its tokens right
     signatures  each is genuine, by a seat that was there to the end, and there is at least one
-    seats       a newcomer has no weight, and whoever has weight names the samples it comes from
+    seats       a newcomer has no weight; whoever has tokens names the samples they come from, and what it counts of
+                earlier rounds is what it trained on since the fragment was last averaged, or the newest part of it
     mean        whoever has weight is in it, everywhere if it was there to the end, and nobody else is
     samples     nothing is committed that was committed before, and what is committed, free or assigned is [0, cursor)
     ledger      it is the one that `ledger.settle` makes of the last ledger and these seats
     state       a round without weight has moved nothing: the next one starts from the same state
-    the rest    codec, vector and quota stay what they were, and members would have accepted it (`plan.check_draft`)
+    the rest    codec, fragments of the vector and quota stay what they were, and members would have accepted it
+                (`plan.check_draft`)
 
 The ledger speaks of global sample indices; which text an index means, and how often the data set is gone through, is
 the data set's matter.
@@ -19,10 +21,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Self
 
 from p2p.protocol import ledger
 from p2p.protocol.chain import InvalidRecord, Tip, Verify, check_signatures
+from p2p.protocol.fragments import earlier_tokens
 from p2p.protocol.messages import Ledger, Record, SignedRecord
 from p2p.protocol.model import Range
 from p2p.protocol.plan import BadPlan, Head, Rules, check_draft
@@ -38,8 +42,8 @@ class Audit:
     """All samples that the chain has committed, as sorted, maximal ranges."""
     quota: int | None = None
     """Samples that every member is given for a round; None before the first record."""
-    count: int | None = None
-    """Values in the vector; None before the first round with weight."""
+    sizes: tuple[int, ...] = ()
+    """Values in each fragment of the vector, 0 for those that no round with weight has averaged yet."""
     seats: int = 0
     signatures: int = 0
 
@@ -60,7 +64,7 @@ class Audit:
             self._check_seats(signed)
             committed = self._committed(record)
             quota = self._check_ledger(record)
-            count = self._check_rules(record, quota)
+            sizes = self._check_rules(record, quota)
         except (_Wrong, BadPlan) as wrong:
             raise InvalidRecord(f"record of round {record.round}: {wrong}") from None
         return Audit(
@@ -68,7 +72,7 @@ class Audit:
             last=record,
             committed=committed,
             quota=quota,
-            count=count,
+            sizes=sizes,
             seats=self.seats + len(record.seats),
             signatures=self.signatures + len(signed.signatures),
         )
@@ -78,10 +82,12 @@ class Audit:
         for rank, _ in signed.signatures:
             seat = record.seats[rank]
             _require(seat.present, f"{seat.peer} has signed, but was lost on the way")
-        view = {assignment.peer for assignment in self.ledger.assigned}
+        trained = {assignment.peer: assignment.trained for assignment in self.ledger.assigned}
         for seat in record.seats:
-            _require(seat.tokens == 0 or seat.peer in view, f"{seat.peer} has weight, but was not in the view")
-            _require(seat.tokens == 0 or bool(seat.used), f"{seat.peer} has weight, but names no sample")
+            _require(seat.weight == 0 or seat.peer in trained, f"{seat.peer} has weight, but was not in the view")
+            _require(seat.tokens == 0 or bool(seat.used), f"{seat.peer} has tokens, but names no sample")
+            known = seat.earlier == 0 or seat.earlier in earlier_tokens(trained[seat.peer])
+            _require(known, f"{seat.peer} counts {seat.earlier:,} tokens of earlier rounds that it did not train on")
         moved = self.last is None or self.last.steps or self.last.state_root == record.state_root
         _require(moved, "it starts from another state than the round before, which moved nothing")
 
@@ -109,22 +115,23 @@ class Audit:
         quota = self.quota if self.quota is not None else next(iter(sizes), 0)
         _require(sizes == {quota}, f"members are given {_numbers(sizes)} samples, not {quota} each")
         try:
-            settled = ledger.settle(self.ledger, record.seats, quota)
+            settled = ledger.settle(self.ledger, record.seats, quota, record.fragments)
         except ledger.BadClaim as error:
             raise _Wrong(str(error)) from None
         if record.ledger != settled:
             raise _Wrong(_difference(record.ledger, settled))
         return quota
 
-    def _check_rules(self, record: Record, quota: int) -> int | None:
-        """What members check of a plan, as far as the records tell the rules; returns the size of the vector."""
-        count = self.count
-        if record.steps:
-            count = record.segments[-1].stop if count is None else count
+    def _check_rules(self, record: Record, quota: int) -> tuple[int, ...]:
+        """What members check of a plan, as far as the records tell the rules; returns the sizes of the fragments."""
+        sizes = list(self.sizes or [0] * record.fragments)
+        if record.steps and record.fragments == len(sizes) and not sizes[record.fragment]:
+            sizes[record.fragment] = record.segments[-1].stop
         codec = record.codec if self.last is None else self.last.codec
-        rules = Rules(self.tip.fingerprint, count or 0, codec, block=1, quota=quota)
+        *cuts, count = accumulate(sizes)
+        rules = Rules(self.tip.fingerprint, count, codec, block=1, quota=quota, cuts=tuple(cuts))
         check_draft(rules, Head(self.tip.fingerprint, self.last), record)
-        return count
+        return tuple(sizes)
 
 
 class _Wrong(ValueError):
@@ -158,8 +165,10 @@ def _difference(found: Ledger, follows: Ledger) -> str:
     if views[0] != views[1]:
         return f"its next view is {', '.join(views[0])} where {', '.join(views[1])} follows"
     for mine, theirs in zip(found.assigned, follows.assigned, strict=True):
-        if mine != theirs:
+        if mine.ranges != theirs.ranges:
             return f"{mine.peer} is assigned {shown(mine.ranges)} where {shown(theirs.ranges)} follows"
+        if mine.trained != theirs.trained:
+            return f"{mine.peer} is said to have trained on {mine.trained} tokens where {theirs.trained} follows"
     if found.free != follows.free:
         return f"{shown(found.free)} is free where {shown(follows.free)} follows"
     return f"its cursor is {found.cursor} where {follows.cursor} follows"

@@ -26,7 +26,7 @@ RECORDS_BYTES = MAX_MESSAGE_BYTES // 2
 """Most bytes of records in one answer."""
 _hashes: list[tuple[Record, bytes] | None] = [None] * 256
 """The last records that were hashed, each in the slot of its address: every one is asked for several times."""
-_RECORD_PREFIX = b"swarm record 1\0"
+_RECORD_PREFIX = b"swarm record 2\0"
 _GENESIS_PREFIX = b"swarm genesis 1\0"
 
 Verify = Callable[[str, bytes, bytes, bytes], bool]
@@ -77,7 +77,7 @@ class Tip:
             raise InvalidRecord(f"record of round {record.round} after round {self.height}")
         if record.previous != self.head:
             raise InvalidRecord(f"record of round {record.round} follows another history")
-        if record.tokens_total != self.tokens_total + sum(record.weights):
+        if record.tokens_total != self.tokens_total + record.tokens:
             raise InvalidRecord(f"record of round {record.round} miscounts its tokens")
         _check_shape(record)
         return Tip(self.fingerprint, record.round, record_hash(record), record.tokens_total)
@@ -100,7 +100,7 @@ def _check_shape(record: Record) -> None:
         return
     stops = [0, *(segment.stop for segment in record.segments)]
     if len(stops) < 2 or any(low >= high for low, high in pairwise(stops)):
-        raise InvalidRecord(f"{where} has segments that do not tile the vector")
+        raise InvalidRecord(f"{where} has segments that do not tile its fragment")
     if not record.complete or not all(bitmap.fits(s.contributors, seats) for s in record.segments):
         raise InvalidRecord(f"{where} has segments without a digest, or contributors without a seat")
 

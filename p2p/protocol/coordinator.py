@@ -220,7 +220,7 @@ class Coordinator:
         lost = sorted(set(old.draft.voters) - set(new.draft.voters))
         reports = [p.means for p in self.promises.values() if p.plan is not None and p.plan.ballot == old.ballot]
         held = sum(max(column) for column in zip(*reports, strict=False)) * old.draft.piece
-        count = self.board.rules.count
+        count = self.board.rules.fragments.size(self.board.round)
         fields = {"round": self.board.round, "attempt": new.ballot.attempt, "lost": lost}
         numbers = {"segments": len(new.draft.segments), "values": count, "kept": min(held, count)}
         return Note("repaired", fields | numbers)

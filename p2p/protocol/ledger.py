@@ -73,6 +73,11 @@ def assigned_to(ledger: Ledger, peer: str) -> tuple[Range, ...]:
     return next((assignment.ranges for assignment in ledger.assigned if assignment.peer == peer), ())
 
 
+def trained_by(ledger: Ledger, peer: str) -> tuple[int, ...]:
+    """Tokens of `peer` in the last rounds, the newest last."""
+    return next((assignment.trained for assignment in ledger.assigned if assignment.peer == peer), ())
+
+
 def check_claim(ledger: Ledger, peer: str, used: Sequence[Range]) -> None:
     """Raise BadClaim if `peer` used samples that were not assigned to it, or one twice."""
     if used:
@@ -85,14 +90,16 @@ def _check_used(assigned: tuple[Range, ...], peer: str, used: Sequence[Range]) -
         raise BadClaim(f"{peer} claims samples that were not assigned to it")
 
 
-def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
+def settle(ledger: Ledger, seats: Sequence[Seat], quota: int, fragments: int = 1) -> Ledger:
     """The ledger after a round with these seats; those present are also the next view and get `quota` samples each.
 
     What the seats used is committed. What a member that goes on has not used stays its own, because it may be training
     on that already; all else that was assigned, to members who are gone, returns to the pool and is handed out first.
+    Its tokens of the last `fragments` - 1 rounds, in which the next round's fragment was not averaged, stay known.
     Raises BadClaim if a seat used samples that were not assigned to it, or one twice.
     """
     own = {assignment.peer: assignment.ranges for assignment in reversed(ledger.assigned)}
+    trained = {assignment.peer: assignment.trained for assignment in reversed(ledger.assigned)}
     for seat in seats:
         _check_used(own.get(seat.peer, ()), seat.peer, seat.used)
     view = [seat for seat in seats if seat.present]
@@ -106,6 +113,8 @@ def settle(ledger: Ledger, seats: Sequence[Seat], quota: int) -> Ledger:
         ranges = kept[seat.peer]
         more, pool = take(pool, quota - size(ranges))
         missing = quota - size(ranges) - size(more)
-        assigned.append(Assignment(peer=seat.peer, ranges=merged((*ranges, *more, (cursor, cursor + missing)))))
+        ranges = merged((*ranges, *more, (cursor, cursor + missing)))
+        last = (*trained.get(seat.peer, ()), seat.tokens)[1 - fragments :] if fragments > 1 else ()
+        assigned.append(Assignment(peer=seat.peer, ranges=ranges, trained=last))
         cursor += missing
     return Ledger(cursor=cursor, free=pool, assigned=tuple(assigned))

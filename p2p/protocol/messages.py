@@ -13,6 +13,7 @@ from pydantic import Field
 
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.model import (
+    MAX_FRAGMENTS,
     MAX_MEMBERS,
     MAX_PIECES,
     MAX_RANGES,
@@ -48,7 +49,7 @@ class Message(Model):
 
 
 class Seat(Model):
-    """One member's part in a round: `tokens` is its weight in the mean; 0 means it only receives."""
+    """One member's part in a round: what it trained on, and what it has to give."""
 
     peer: PeerId
     tokens: Count
@@ -58,10 +59,17 @@ class Seat(Model):
     view."""
     codes: Tag = 0
     """As in its `Ready`."""
+    earlier: Count = 0
+    """As in its `Ready`."""
+
+    @property
+    def weight(self) -> int:
+        """In the mean; 0 means it only receives."""
+        return self.tokens + self.earlier
 
 
 class Segment(Model):
-    """A stretch of the flat vector whose mean was made by the same contributors."""
+    """A stretch of the round's fragment whose mean was made by the same contributors."""
 
     stop: Count
     """The first value behind it; it begins where the one before it stops."""
@@ -76,6 +84,8 @@ class Assignment(Model):
 
     peer: PeerId
     ranges: Annotated[tuple[Range, ...], Field(max_length=MAX_RANGES)]
+    trained: Annotated[tuple[Count, ...], Field(max_length=MAX_FRAGMENTS - 1)] = ()
+    """Its tokens of the last rounds, the newest last: as many as there are fragments besides that of the next round."""
 
 
 class Ledger(Model):
@@ -98,13 +108,19 @@ class Record(Model):
     piece: Count
     """Values in a piece (p2p.protocol.pieces); 0 when no seat has weight."""
     segments: Annotated[tuple[Segment, ...], Field(max_length=MAX_SEGMENTS)]
-    """They tile the flat vector; empty when no seat has weight."""
+    """They tile the round's fragment; empty when no seat has weight."""
     state_root: OptionalDigest
     """Root of the state that this round started from, as its members reported it."""
     tokens_total: Count
     """Tokens committed by this lineage up to and including this round."""
     ledger: Ledger
     """Ledger after this round; its assignments are the next view."""
+    fragments: Annotated[int, Field(ge=1, le=MAX_FRAGMENTS)] = 1
+    """Of the run (p2p.protocol.fragments). Segments and pieces are of the round's fragment."""
+
+    @property
+    def fragment(self) -> int:
+        return self.round % self.fragments
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -118,12 +134,16 @@ class Record(Model):
 
     @property
     def weights(self) -> tuple[int, ...]:
-        return tuple(seat.tokens for seat in self.seats)
+        return tuple(seat.weight for seat in self.seats)
+
+    @property
+    def tokens(self) -> int:
+        return sum(seat.tokens for seat in self.seats)
 
     @property
     def steps(self) -> bool:
-        """Whether this round moves the parameters (somebody trained)."""
-        return any(seat.tokens for seat in self.seats)
+        """Whether this round moves the parameters (somebody has trained)."""
+        return any(seat.weight for seat in self.seats)
 
     @property
     def complete(self) -> bool:
@@ -155,6 +175,8 @@ class Ready(Model):
     used: Annotated[tuple[Range, ...], Field(max_length=MAX_RANGES)]
     codes: Tag = 0
     """A random name of the codes that it gives; 0: none. Who has restarted gives others, though it trained alike."""
+    earlier: Count = 0
+    """Tokens of earlier rounds whose work is in the codes, too: of those since the fragment was last averaged."""
 
 
 class Vote(Model):

@@ -15,6 +15,7 @@ MAX_MEMBERS = 4096
 MAX_RANGES = 65536
 MAX_SEGMENTS = 2 * MAX_MEMBERS
 MAX_PIECES = 1 << 20
+MAX_FRAGMENTS = 32
 
 PeerId = Annotated[str, Field(min_length=40, max_length=64)]
 """base58 libp2p peer id of an Ed25519 key."""

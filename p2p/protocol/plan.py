@@ -15,6 +15,7 @@ from functools import cached_property
 from p2p.protocol import bitmap, ledger
 from p2p.protocol.ballot import Ballot, lineage_of
 from p2p.protocol.chain import genesis_hash, record_hash
+from p2p.protocol.fragments import Fragments, earlier_tokens
 from p2p.protocol.messages import Ledger, Plan, Ready, Record, Route, Seat, Segment
 from p2p.protocol.model import MAX_PIECES
 from p2p.protocol.pieces import PIECE_SIZE, PieceSize, piece_size, plan_spans
@@ -28,7 +29,7 @@ class BadPlan(ValueError):
     """A draft that does not follow from what this member knows; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rules:
     """What all members of a run agree on."""
 
@@ -37,7 +38,7 @@ class Rules:
     """Values in the flat vector."""
     codec: str
     block: int
-    """Values in a block of the codec: spans are cut there."""
+    """Values in a block of the codec: spans are cut there, counted from the start of the fragment."""
     quota: int
     """Samples that a member is given for a round."""
     min_peers: int = 1
@@ -46,6 +47,13 @@ class Rules:
     """Members that the first round, which forms the first view, needs at least."""
     pieces: PieceSize = PIECE_SIZE
     """How a coordinator sizes pieces; members take any size."""
+    cuts: tuple[int, ...] = ()
+    """Where the flat vector is cut into fragments."""
+
+    @cached_property
+    def fragments(self) -> Fragments:
+        """What each round averages."""
+        return Fragments((0, *self.cuts, self.count))
 
     def quorum(self, head: Head) -> int:
         """Members that the round after `head` needs."""
@@ -95,6 +103,8 @@ def objection_to(head: Head, peer: str, ready: Ready) -> str:
         return f"it claims {ready.tokens:,} tokens"
     if ready.tokens and peer not in head.view:
         return "it claims tokens without a place in the view"
+    if ready.earlier not in earlier_tokens(ledger.trained_by(head.ledger, peer)):
+        return f"it claims {ready.earlier:,} tokens of earlier rounds"
     try:
         ledger.check_claim(head.ledger, peer, ready.used)
     except ledger.BadClaim as error:
@@ -118,12 +128,13 @@ def fresh(
     newcomers = sorted(set(ready) - set(head.view))
     order = [peer for peer in head.view if peer in ready] + newcomers
     seats = tuple(seat_of(peer, ready[peer]) for peer in order)
-    contributors = [rank for rank, seat in enumerate(seats) if seat.tokens]
+    contributors = [rank for rank, seat in enumerate(seats) if seat.weight]
     if not contributors:
         return Plan(ballot=ballot, draft=draft_of(rules, head, ballot, seats, 0, (), state_root), routes=())
-    piece = piece_size(rules.count, len(owners), rules.block, rules.pieces)
+    count = rules.fragments.size(ballot.round)
+    piece = piece_size(count, len(owners), rules.block, rules.pieces)
     shares = shares_of(order, {order[rank] for rank in contributors}, owners, rates or {})
-    spans = plan_spans(rules.count, shares, piece)
+    spans = plan_spans(count, shares, piece)
     owned = [(rank, stop) for rank, (start, stop) in enumerate(itertools.pairwise(spans)) if start < stop]
     everybody = bitmap.pack(contributors, len(seats))
     segments = tuple(Segment(stop=stop, contributors=everybody, digest=b"") for _, stop in owned)
@@ -133,7 +144,7 @@ def fresh(
 
 def seat_of(peer: str, ready: Ready) -> Seat:
     """The seat of a member that reports this."""
-    return Seat(peer=peer, tokens=ready.tokens, used=ready.used, codes=ready.codes)
+    return Seat(peer=peer, tokens=ready.tokens, used=ready.used, codes=ready.codes, earlier=ready.earlier)
 
 
 def draft_of(
@@ -157,7 +168,8 @@ def draft_of(
         segments=segments,
         state_root=state_root,
         tokens_total=head.tokens_total + sum(seat.tokens for seat in seats),
-        ledger=ledger.settle(head.ledger, seats, rules.quota),
+        ledger=ledger.settle(head.ledger, seats, rules.quota, len(rules.fragments)),
+        fragments=len(rules.fragments),
     )
 
 
@@ -184,13 +196,15 @@ def check_draft(rules: Rules, head: Head, draft: Record) -> None:
     _require(draft.ballot.lineage == head.lineage, "its ballot is of another history")
     _require(draft.fingerprint == rules.fingerprint, "it belongs to another run")
     _require(draft.codec == rules.codec, f"codec {draft.codec!r} instead of {rules.codec!r}")
+    fragments = len(rules.fragments)
+    _require(draft.fragments == fragments, f"the vector in {draft.fragments} fragments instead of {fragments}")
     _require(len(set(draft.members)) == len(draft.members), "a member sits twice")
     _require(len(draft.voters) >= rules.quorum(head), "fewer members than min_peers or founders")
-    _require(draft.tokens_total == head.tokens_total + sum(draft.weights), "its token count is wrong")
+    _require(draft.tokens_total == head.tokens_total + draft.tokens, "its token count is wrong")
     _check_seats(head, draft.seats)
     _check_segments(rules, draft)
     try:
-        settled = ledger.settle(head.ledger, draft.seats, rules.quota)
+        settled = ledger.settle(head.ledger, draft.seats, rules.quota, fragments)
     except ledger.BadClaim as error:
         raise BadPlan(str(error)) from None
     _require(draft.ledger == settled, "its ledger does not follow from ours")
@@ -200,20 +214,24 @@ def _check_seats(head: Head, seats: Sequence[Seat]) -> None:
     rank = {peer: index for index, peer in enumerate(head.view)}
     order = [(rank.get(seat.peer, len(rank)), seat.peer if seat.peer not in rank else "") for seat in seats]
     _require(order == sorted(order), "its seats are out of order")
-    _require(all(seat.tokens == 0 for seat in seats if seat.peer not in rank), "a newcomer has weight")
+    _require(all(seat.weight == 0 for seat in seats if seat.peer not in rank), "a newcomer has weight")
     _require(all(seat.tokens <= MAX_TOKENS for seat in seats), "more tokens than anybody trains on")
-    _require(all(seat.present or seat.tokens for seat in seats), "an absent seat without weight")
+    _require(all(seat.present or seat.weight for seat in seats), "an absent seat without weight")
+    trained = {assignment.peer: assignment.trained for assignment in head.ledger.assigned}
+    for seat in seats:
+        known = not seat.earlier or seat.earlier in earlier_tokens(trained[seat.peer])
+        _require(known, "a seat counts tokens of earlier rounds that it did not train on")
 
 
 def _check_segments(rules: Rules, draft: Record) -> None:
     if not draft.steps:
         _require(draft.segments == () and draft.piece == 0, "segments without anything to reduce")
         return
-    segments, piece = draft.segments, draft.piece
+    segments, piece, count = draft.segments, draft.piece, rules.fragments.size(draft.round)
     stops = [segment.stop for segment in segments]
     _require(piece > 0 and piece % rules.block == 0, "its pieces are not whole blocks")
-    _require(rules.count <= piece * MAX_PIECES, "its pieces are too small")
-    _require(bool(segments) and stops[-1] == rules.count, "its segments do not cover the vector")
+    _require(count <= piece * MAX_PIECES, "its pieces are too small")
+    _require(bool(segments) and stops[-1] == count, "its segments do not cover the fragment")
     _require(all(low < high for low, high in itertools.pairwise([0, *stops])), "its segments are out of order")
     _require(all(stop % piece == 0 for stop in stops[:-1]), "its segments are not cut at pieces")
     _require(all(bitmap.fits(s.contributors, len(draft.seats)) for s in segments), "contributors without a seat")
@@ -222,7 +240,7 @@ def _check_segments(rules: Rules, draft: Record) -> None:
 
 def _check_contributors(draft: Record) -> None:
     """Whoever is present contributes everywhere; whoever was lost contributed somewhere."""
-    heavy = {rank for rank, seat in enumerate(draft.seats) if seat.tokens}
+    heavy = {rank for rank, seat in enumerate(draft.seats) if seat.weight}
     present = {rank for rank in heavy if draft.seats[rank].present}
     sets = [set(bitmap.unpack(contributors)) for contributors in {s.contributors for s in draft.segments}]
     _require(all(found and present <= found <= heavy for found in sets), "a segment misses a contributor")

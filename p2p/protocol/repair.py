@@ -74,10 +74,10 @@ def repaired(
     """
     draft = plan.draft
     live = frozenset(peer for peer in draft.voters if peer in promises)
-    if not draft.steps or len(live) < rules.quorum(head) or not any(s.tokens for s in draft.seats if s.peer in live):
+    if not draft.steps or len(live) < rules.quorum(head) or not any(s.weight for s in draft.seats if s.peer in live):
         return None
     usable = [peer for peer in owners if peer in live] or [peer for peer in draft.voters if peer in live]
-    scene = _Scene(plan, Grid(rules.count, draft.piece), promises, live, usable)
+    scene = _Scene(plan, Grid(rules.fragments.size(draft.round), draft.piece), promises, live, usable)
     stretches: list[_Stretch] = []
     for index in range(len(draft.segments)):
         stretches += _mended(scene, index)
@@ -129,9 +129,10 @@ def _plan_of(
     useful = live | {name for stretch in stretches for name in stretch.contributors}
     seats = tuple(seat.model_copy(update={"present": seat.peer in live}) for seat in old.seats if seat.peer in useful)
     rank = {seat.peer: place for place, seat in enumerate(seats)}
+    count = rules.fragments.size(old.round)
     segments = tuple(
         Segment(
-            stop=min(stretch.stop * old.piece, rules.count),
+            stop=min(stretch.stop * old.piece, count),
             contributors=bitmap.pack((rank[name] for name in stretch.contributors), len(seats)),
             digest=b"",
         )

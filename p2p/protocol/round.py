@@ -102,14 +102,15 @@ class RoundCore:
         self._new_round(head, now, first=False)
         return self._settle([], now)
 
-    def on_ready(self, tokens: int, used: tuple[Range, ...], codes: int, now: float) -> list[Effect]:
-        """Training for this round is done (`tokens` 0: we only receive). Needs the state of the head.
+    def on_ready(self, tokens: int, used: tuple[Range, ...], codes: int, now: float, earlier: int = 0) -> list[Effect]:
+        """Training for this round is done (`tokens` and `earlier` 0: we only receive). Needs the state of the head.
 
-        `codes`: a name for those that we give, which no others had that we gave before; 0 for none.
+        `codes`: a name for those that we give, which no others had that we gave before; 0 for none. `earlier`: tokens
+        of earlier rounds whose work is in them, too.
         """
         self._wake(now)
         assert self._holds_state, "a node without state cannot be ready"
-        self.participant.ready = Ready(round=self.board.round, tokens=tokens, used=used, codes=codes)
+        self.participant.ready = Ready(round=self.board.round, tokens=tokens, used=used, codes=codes, earlier=earlier)
         return self._settle([notes.ready(self.board.round, tokens, used)], now)
 
     def on_progress(self, inner_step: int, rates: Rates = UNKNOWN) -> None:

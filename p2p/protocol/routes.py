@@ -50,7 +50,7 @@ class Routes:
             stop = -(-segment.stop // draft.piece)
             ranks = bitmap.unpack(segment.contributors)
             if segment.contributors not in weights:
-                weights[segment.contributors] = tuple(float(draft.seats[rank].tokens) for rank in ranks)
+                weights[segment.contributors] = tuple(float(draft.seats[rank].weight) for rank in ranks)
             self._append(Stretch(first, stop, route.owner, ranks, weights[segment.contributors], route.done))
             first = stop
 

@@ -55,7 +55,8 @@ class StallWatch:
         """Whether to try again; `waiting`: members whose vote is missing."""
         assert self._plan is not None
         statuses = self.board.statuses
-        progress = sum(statuses[peer].reduced for peer in waiting) - len(waiting) * self.board.rules.count
+        count = self.board.rules.fragments.size(self.board.round)
+        progress = sum(statuses[peer].reduced for peer in waiting) - len(waiting) * count
         if progress != self._progress:
             self._progress, self._since = progress, now
         still = now - self._since

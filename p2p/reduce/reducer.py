@@ -60,10 +60,10 @@ class Reducer:
         listener: Listener = nobody,
         write: MeanWriter = write_mean,
     ) -> None:
-        """`count`: values in the vector. `pool`: runs the kernels, 2 threads or more. `listener`: hears of
-        `refused_message`. `write`: makes the means of our pieces."""
+        """`count`: values in the vector; a round may reduce fewer. `pool`: runs the kernels, 2 threads or more.
+        `listener`: hears of `refused_message`. `write`: makes the means of our pieces."""
         self._codec = codec
-        self._count = count
+        self._whole = self._count = count
         self._me = me
         self._carrier = carrier
         self._pool = pool
@@ -83,8 +83,10 @@ class Reducer:
         self._early: dict[str, Go] = {}
         self._meter = RateMeter()
 
-    def begin_round(self, round: int, source: Source | None) -> int:
+    def begin_round(self, round: int, source: Source | None, count: int | None = None) -> int:
         """Prepare for `round`; None: this member has no weight in it. Ends what went on for an earlier round.
+
+        `count`: values that this round reduces (a fragment of the vector), which `source` and `write` count from 0.
 
         Returns a random name for the codes that will be made of `source`; 0 for none. The vector behind it must stay as
         it is until the next `begin_round` or `close`.
@@ -92,6 +94,7 @@ class Reducer:
         self._stop_attempt()
         self._remains = None
         self._round = round
+        self._count = self._whole if count is None else count
         self._contribution = None
         if source is not None:
             codes = self._recycler.allocate(self._codec, self._count)
@@ -150,7 +153,7 @@ class Reducer:
         if not draft.segments or draft.segments[-1].stop != self._count or len(plan.routes) != len(draft.segments):
             raise BadMessage("plan with segments that do not tile the vector")
         mine = [seat for seat in draft.seats if seat.peer == self._me]
-        if not mine or (mine[0].tokens and self._contribution is None):
+        if not mine or (mine[0].weight and self._contribution is None):
             raise BadMessage("plan that does not seat us, or with a weight that we did not report")
 
     def _replay(self, attempt: Attempt) -> None:

@@ -160,13 +160,13 @@ CONSPIRACIES: dict[str, tuple[Callable[[Record], Record], str]] = {
         lambda record: record.model_copy(
             update={"segments": (record.segments[0], record.segments[1].model_copy(update={"stop": 4096}))}
         ),
-        "do not cover the vector",
+        "do not cover the fragment",
     ),
     "seats out of order": (
         lambda record: record.model_copy(update={"seats": (record.seats[1], record.seats[0], *record.seats[2:])}),
         "follows|out of order",
     ),
-    "weight from nowhere": (lambda record: seated(record, 0, used=()), f"{peer(0)} has weight, but names no sample"),
+    "weight from nowhere": (lambda record: seated(record, 0, used=()), f"{peer(0)} has tokens, but names no sample"),
     "samples are lost": (lambda record: settled(record, free=record.ledger.free[1:]), r"samples \[.*are neither"),
     "the cursor runs ahead": (lambda record: settled(record, cursor=record.ledger.cursor + 5), "are neither"),
     "the cursor stays": (lambda record: settled(record, cursor=record.ledger.cursor - 1), "beyond the cursor 159"),
