@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ops.codec import Codec, Encoded
 from ops.digest import Buffer, digest
 from ops.outer_step import nesterov_step_encoded
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY
 from p2p.transfer.state import CHUNK_VALUES, StateDigests
 from swarm.checkpoint.snapshot import Snapshot
@@ -45,10 +46,12 @@ class OuterState:
         chunk_values: int = CHUNK_VALUES,
         keep_means: int = 4,
         keep_bytes: int | None = None,
+        fragments: Fragments | None = None,
     ) -> None:
         """The vectors are used as they are, not copied. `round`: of their contents, -2 if they hold nothing yet.
 
-        `keep_means` committed means are kept for those who fall behind, or as many as fit into `keep_bytes`.
+        The means of so many outer steps of everything (`keep_means`) are kept for those who fall behind, or as many as
+        fit into `keep_bytes`. `fragments`: what each round moves; None: everything.
         """
         assert theta_P.dtype == momentum_P.dtype == np.float32
         assert theta_P.shape == momentum_P.shape
@@ -57,17 +60,22 @@ class OuterState:
         assert chunk_values % codec.block == 0
         self.theta_P, self.momentum_P = theta_P, momentum_P
         self.codec = codec
+        self.fragments = fragments or Fragments.whole(theta_P.size)
+        assert self.fragments.count == theta_P.size
+        assert all(bound % codec.block == 0 for bound in self.fragments.bounds[:-1])
         self.chunk_values = chunk_values
         self.means: dict[int, Encoded] = {}
         self.manifests: dict[int, Sequence[bytes]] = {}
         self._lr, self._mu = lr, momentum
         self._pool = pool
-        self._keep_means, self._keep_bytes = keep_means, keep_bytes
+        self._keep_means, self._keep_bytes = keep_means * len(self.fragments), keep_bytes
         chunks = -(-theta_P.size // chunk_values)
         self._round_C = [round] * chunks
         self._locks_C = [threading.Lock() for _ in range(chunks)]
         self._turn = asyncio.Lock()
         self._digests: StateDigests | None = None
+        self._parts_C: list[tuple[bytes, bytes] | None] = [None] * chunks
+        """The digests of theta and momentum in each chunk; None where they must be taken anew."""
         self._snapshots: tuple[Snapshot, ...] = ()
         self._snapshots_lock = threading.Lock()
 
@@ -88,13 +96,13 @@ class OuterState:
     # --- a round commits ---------------------------------------------------------------------------------------------
 
     async def apply(self, mean: Encoded | None, round: int) -> None:
-        """The outer step of `round`, which all chunks must be one short of. `mean` is kept and must not be changed
-        any more; None: the round had no weight, and nothing moves."""
+        """The outer step of `round` on its fragment; all chunks must be one round short of it. `mean` is kept and must
+        not be changed any more; None: the round had no weight, and nothing moves."""
         async with self._turn:
             assert self.round == round - 1, (self.round, round)
             if mean is not None:
                 assert mean.codec is self.codec
-                assert mean.count == self.count
+                assert mean.count == self.fragments.size(round)
                 self.keep(mean, round)
             await self._each_chunk(lambda index: self._step(index, round, mean))
 
@@ -115,8 +123,7 @@ class OuterState:
             round = self.round
             assert round is not None, "chunks of several rounds have no common digest"
             if self._digests is None or self._digests.round != round:
-                parts = await self._each_chunk(self._hash)
-                found = StateDigests.of(round, parts)
+                found = StateDigests.of(round, await self._each_chunk(self._hash))
                 self._digests = found
                 self.manifests[round] = found.chunks
                 for old in sorted(self.manifests)[: -self._keep_means - 1]:
@@ -161,7 +168,7 @@ class OuterState:
             self._keep_for_snapshots(index)
             theta_P[:], momentum_P[:] = new_P[: theta_P.size], new_P[theta_P.size :]
             self._round_C[index] = round
-            self._digests = None
+            self._digests = self._parts_C[index] = None
             self.manifests.clear()
 
     def replayed(self, index: int, round: int, mean: Encoded | None) -> bytearray:
@@ -169,18 +176,29 @@ class OuterState:
         assert found == round - 1, (found, round)
         if mean is not None:
             copy_P = np.frombuffer(data, np.float32)
-            theta_P, momentum_P = copy_P[: mean.count], copy_P[mean.count :]
-            nesterov_step_encoded(theta_P, momentum_P, mean, lr=self._lr, momentum=self._mu)
+            theta_P, momentum_P = copy_P[: copy_P.size // 2], copy_P[copy_P.size // 2 :]
+            moved = self._moved(index, round)
+            assert mean.count == moved.stop - moved.start
+            nesterov_step_encoded(theta_P[moved], momentum_P[moved], mean, lr=self._lr, momentum=self._mu)
         return data
 
     def _step(self, index: int, round: int, mean: Encoded | None) -> None:
         theta_P, momentum_P = self._chunk(index)
         with self._locks_C[index]:
-            if mean is not None:
+            moved = self._moved(index, round)
+            if mean is not None and moved.start < moved.stop:
                 self._keep_for_snapshots(index)
-                piece = mean.slice(*self._bounds(index))
-                nesterov_step_encoded(theta_P, momentum_P, piece, lr=self._lr, momentum=self._mu)
+                self._parts_C[index] = None
+                begin = self._bounds(index)[0] - self.fragments.span(round)[0]
+                piece = mean.slice(begin + moved.start, begin + moved.stop)
+                nesterov_step_encoded(theta_P[moved], momentum_P[moved], piece, lr=self._lr, momentum=self._mu)
             self._round_C[index] = round
+
+    def _moved(self, index: int, round: int) -> slice:
+        """What the round moves of the chunk, counted from its start."""
+        bounds = self._bounds(index)
+        start, stop = self.fragments.touched(round, *bounds)
+        return slice(start - bounds[0], stop - bounds[0])
 
     def _keep_for_snapshots(self, index: int) -> None:
         """The chunk, whose lock is held, is about to change."""
@@ -190,7 +208,10 @@ class OuterState:
     def _hash(self, index: int) -> tuple[bytes, bytes]:
         theta_P, momentum_P = self._chunk(index)
         with self._locks_C[index]:
-            return digest(theta_P), digest(momentum_P)
+            parts = self._parts_C[index]
+            if parts is None:
+                parts = self._parts_C[index] = digest(theta_P), digest(momentum_P)
+            return parts
 
     def _bounds(self, index: int) -> tuple[int, int]:
         start = index * self.chunk_values

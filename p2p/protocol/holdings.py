@@ -6,7 +6,7 @@ not known yet is kept, together with the peer that sent it, until the manifest c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -54,6 +54,8 @@ class Need(Enum):
     """A manifest, or a later target, must come first."""
     MEAN = "mean"
     """The mean of the round after the chunk's."""
+    STEP = "step"
+    """Nothing from others: the round after the chunk's left it alone."""
     CHUNK = "chunk"
 
 
@@ -73,9 +75,13 @@ def choose_target(sources: Sequence[Source]) -> Target | None:
 class Holdings:
     """Chunks, manifests and the verdicts on the former by the latter."""
 
-    def __init__(self, held: Sequence[Held], replay_limit: int) -> None:
-        """`replay_limit`: most rounds over which replaying means is cheaper than fetching the chunk anew."""
+    def __init__(
+        self, held: Sequence[Held], replay_limit: int, moves: Callable[[int, int], bool] = lambda _index, _round: True
+    ) -> None:
+        """`replay_limit`: most rounds over which replaying means is cheaper than fetching the chunk anew.
+        `moves(index, round)`: whether a round moves anything of a chunk, if it moves the state at all."""
         self.held = list(held)
+        self._moves = moves
         self.replay_limit = replay_limit
         self.target: Target | None = None
         self.roots: dict[int, bytes] = {}
@@ -108,9 +114,10 @@ class Holdings:
             return Need.CHUNK
         if behind <= 0:
             return Need.NOTHING if behind == 0 and held.round in self.manifests else Need.VERDICT
-        if behind > self.replay_limit or any(held.round < round <= self.target.round for round in self.gone):
+        lost = (round for round in self.gone if held.round < round <= self.target.round)
+        if behind > self.replay_limit or any(self._moves(index, round) for round in lost):
             return Need.CHUNK
-        return Need.MEAN
+        return Need.MEAN if self._moves(index, held.round + 1) else Need.STEP
 
     def wanted_manifests(self) -> list[int]:
         """Rounds whose manifest would decide something and can be checked, the target first."""

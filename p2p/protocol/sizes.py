@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from p2p.protocol.fragments import Fragments
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -18,6 +20,8 @@ class Sizes:
     """Outstanding at one donor; at least one request always may be."""
     memory_bytes: int = 256 << 20
     """Outstanding in all."""
+    fragments: Fragments | None = None
+    """What each round moves; None: everything."""
 
     def bounds(self, index: int) -> tuple[int, int]:
         """The values [start, stop) of chunk `index`."""
@@ -27,7 +31,22 @@ class Sizes:
     def chunks(self) -> int:
         return -(-self.values // self.chunk_values)
 
+    def moved(self, index: int, round: int) -> tuple[int, int]:
+        """The values [start, stop) of a chunk that a round moves; empty if it leaves the chunk alone."""
+        bounds = self.bounds(index)
+        return bounds if self.fragments is None else self.fragments.touched(round, *bounds)
+
+    def moves(self, index: int, round: int) -> bool:
+        """Whether a round moves anything of a chunk."""
+        start, stop = self.moved(index, round)
+        return start < stop
+
+    def slice_bytes(self, start: int, stop: int) -> int:
+        """What these values of a chunk weigh in a mean."""
+        return -(-self.mean_bytes * (stop - start) // self.chunk_values)
+
     @property
     def replay_limit(self) -> int:
-        """Most means that weigh less than the chunk they spare."""
-        return (self.chunk_bytes - 1) // self.mean_bytes
+        """Most rounds whose means, of what they move of a chunk, weigh less than the chunk."""
+        rounds = 1 if self.fragments is None else len(self.fragments)
+        return (self.chunk_bytes - 1) // self.mean_bytes * rounds

@@ -40,7 +40,8 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Bring a chunk to `round` with what we have: our own copy of the mean, or nothing where a round had no weight."""
+    """Bring a chunk to `round` with what we have: our own copy of the mean, or nothing where the round had no weight or
+    left the chunk alone."""
 
     index: int
     round: int
@@ -64,7 +65,7 @@ class FetchCore:
         """`held`: the chunks in the store, digests included. `seed`: makes newcomers prefer different donors."""
         assert len(held) == sizes.chunks
         self.sizes = sizes
-        self.holdings = Holdings(held, sizes.replay_limit)
+        self.holdings = Holdings(held, sizes.replay_limit, sizes.moves)
         order = random.Random(seed)
         self._donors = DonorPool(order)
         self._work = Worklist(self.holdings, order.sample(range(len(held)), len(held)))
@@ -301,10 +302,12 @@ class FetchCore:
     def _replay_local(self) -> None:
         """Start what needs no donor."""
         under_way = sum(not requests for requests in self._work.busy.values())
-        for round in sorted(self._work.behind.keys() & self._local):
+        ready = [(round, self._work.take_behind) for round in self._work.behind.keys() & self._local]
+        ready += [(round, self._work.take_unmoved) for round in self._work.unmoved]
+        for round, take in sorted(ready, key=lambda entry: entry[0]):
             if not (self._settled(round - 1) and self._settled(round)):
                 continue
-            while under_way < LOCAL_REPLAYS and (index := self._work.take_behind(round)) is not None:
+            while under_way < LOCAL_REPLAYS and (index := take(round)) is not None:
                 self._work.work_on(index)
                 self._actions.append(Replay(index, round))
                 under_way += 1
@@ -337,9 +340,9 @@ class FetchCore:
                 continue
             index = self._work.take_behind(round)
             if index is not None:
-                start, stop = self.sizes.bounds(index)
+                start, stop = self.sizes.moved(index, round)
                 message = GetMean(request=self._new_id(), round=round, start=start, stop=stop)
-                self._ask(donor, message, index, round, self.sizes.mean_bytes)
+                self._ask(donor, message, index, round, self.sizes.slice_bytes(start, stop))
                 return True
         return False
 

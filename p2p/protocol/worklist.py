@@ -20,16 +20,20 @@ class Worklist:
         self.missing: dict[int, None] = {}
         self.behind: dict[int, dict[int, None]] = {}
         """Round of the mean that is needed next -> chunks that wait for it."""
+        self.unmoved: dict[int, dict[int, None]] = {}
+        """Round that comes next -> chunks that it leaves alone."""
         self.undecided: dict[int, float] = {}
         """Chunks that wait for a verdict, since when."""
 
     @property
     def empty(self) -> bool:
-        return not (self.busy or self.missing or self.undecided or any(self.behind.values()))
+        return not (
+            self.busy or self.missing or self.undecided or any(self.behind.values()) or any(self.unmoved.values())
+        )
 
     def place_all(self, now: float) -> None:
         """Sort all chunks anew: the target or what is known of it has changed."""
-        self.missing, self.behind = {}, {}
+        self.missing, self.behind, self.unmoved = {}, {}, {}
         undecided, self.undecided = self.undecided, {}
         for index in self._order:
             self.place(index, undecided.get(index, now))
@@ -44,6 +48,8 @@ class Worklist:
             self.missing[index] = None
         elif need is Need.MEAN:
             self.behind.setdefault(self.holdings.held[index].round + 1, {})[index] = None
+        elif need is Need.STEP:
+            self.unmoved.setdefault(self.holdings.held[index].round + 1, {})[index] = None
         elif need is Need.VERDICT:
             self.undecided[index] = now
 
@@ -52,6 +58,9 @@ class Worklist:
 
     def take_behind(self, round: int) -> int | None:
         return _take(self.behind.get(round, {}))
+
+    def take_unmoved(self, round: int) -> int | None:
+        return _take(self.unmoved.get(round, {}))
 
     def ask(self, request: Request) -> None:
         self.busy.setdefault(request.index, []).append(request)

@@ -117,9 +117,11 @@ class Donor:
                 raise BadMessage(f"chunk {message.index} of {chunks}")
             return VALUE_BYTES * store.chunk_values
         start, stop, block = message.start, message.stop, store.codec.block
+        first, last = store.fragments.span(message.round)
         size = store.codec.code_bytes(stop - start) + 4 * store.codec.scale_count(stop - start)
-        if start % block or (stop % block and stop != store.count) or not start < stop <= store.count:
-            raise BadMessage(f"mean of values {start} to {stop}")
+        cut = not (start - first) % block and (stop == last or not (stop - first) % block)
+        if not (cut and first <= start < stop <= last):
+            raise BadMessage(f"mean of values {start} to {stop} of round {message.round}")
         if size > MOST_PAYLOAD:
             raise BadMessage(f"{size} bytes of a mean at once")
         return size
@@ -194,7 +196,8 @@ class Donor:
         if mean is None:
             self._refuse(peer, message, f"the mean of round {message.round} is not kept here")
             return
-        piece = mean.slice(message.start, message.stop)
+        first, _ = self._store.fragments.span(message.round)
+        piece = mean.slice(message.start - first, message.stop - first)
         answer = MeanSlice(request=message.request, round=message.round, start=message.start, stop=message.stop)
         await self._give(peer, answer, piece.buffers())
 

@@ -58,7 +58,8 @@ class FetchResult:
 
 def sizes_of(store: StateStore) -> Sizes:
     mean_bytes = store.codec.code_bytes(store.chunk_values) + 4 * store.codec.scale_count(store.chunk_values)
-    return Sizes(store.count, store.chunk_values, VALUE_BYTES * store.chunk_values, mean_bytes)
+    chunk_bytes = VALUE_BYTES * store.chunk_values
+    return Sizes(store.count, store.chunk_values, chunk_bytes, mean_bytes, fragments=store.fragments)
 
 
 class Fetch:
@@ -187,7 +188,7 @@ class Fetch:
             raise BadMessage(f"{message.KIND}: two answers to one question")
         memory: Encoded | memoryview
         if isinstance(message, MeanSlice):
-            bounds = self._sizes.bounds(request.index)
+            bounds = self._sizes.moved(request.index, request.round) if request.index >= 0 else (0, 0)
             fits = request.message.KIND == "get-mean" and (message.start, message.stop) == bounds
             fits = fits and message.round == request.round
             memory = Encoded.allocate(self._store.codec, bounds[1] - bounds[0])
@@ -258,9 +259,12 @@ class Fetch:
             await self._replay(request.index, request.round, mean, request.peer)
 
     async def _replay(self, index: int, round: int, mean: Encoded | None, sender: str) -> None:
-        """`mean` is a slice, from a peer, or our own copy of the whole; None for a round without weight."""
+        """`mean` is a slice, from a peer, or our own copy of the round's whole fragment; None for a round without
+        weight."""
         if mean is not None and not sender:
-            mean = mean.slice(*self._sizes.bounds(index))
+            start, stop = self._sizes.moved(index, round)
+            first, _ = self._store.fragments.span(round)
+            mean = mean.slice(start - first, stop - first) if start < stop else None
         data = await self._thread(self._store.replayed, index, round, mean)
         digest = chunk_digest(await self._thread(part_digests, data))
         await self._store_chunk(index, self._core.judge_replay(index, round, digest, sender), data)

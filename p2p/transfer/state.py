@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ops.codec import Codec, Encoded
 from ops.digest import Buffer, digest, root
+from p2p.protocol.fragments import Fragments
 
 CHUNK_VALUES = 1 << 18
 """2 MiB a chunk: long enough for a fast link, short enough to spread over donors and to give way to a reduce. Equal for
@@ -62,12 +63,16 @@ class StateStore(Protocol):
         """Values in a chunk (but the last); a multiple of the codec's block."""
 
     @property
+    def fragments(self) -> Fragments:
+        """What each round moves; cut at the codec's blocks."""
+
+    @property
     def codec(self) -> Codec:
         """Codec of the means."""
 
     @property
     def means(self) -> Mapping[int, Encoded]:
-        """The committed means of the last rounds, by round."""
+        """The committed means of the last rounds, by round; each of its round's fragment."""
 
     @property
     def manifests(self) -> Mapping[int, Sequence[bytes]]:
@@ -85,7 +90,7 @@ class StateStore(Protocol):
     def replayed(self, index: int, round: int, mean: Encoded | None) -> bytearray:
         """The chunk, now at round - 1, as the outer step of `round` leaves it: a copy, the store stays as it is.
 
-        `mean`: the mean of the chunk's values; None for a round without weight, which moves nothing.
+        `mean`: of those of the chunk's values that the round moves; None if it moves none of them.
         """
 
     def forget_history(self) -> None:

@@ -13,6 +13,12 @@ SMALL = [
     for mix in ("chaos", "churn", "partitions")
     for seed in range(40)
 ]
+STREAMING = [
+    Settings(nodes=3 + seed % 7, rounds=8, faults=mix, seed=seed, fragments=2 + seed % 3)
+    for mix in ("chaos", "churn", "partitions")
+    for seed in range(8)
+]
+"""Each round averages one fragment of the vector."""
 LARGE = [Settings(nodes=64, rounds=3, faults="chaos", seed=seed) for seed in range(2)]
 
 ONCE_BROKEN = [
@@ -27,7 +33,7 @@ ONCE_BROKEN = [
 ]
 
 
-@pytest.mark.parametrize("settings", [*SMALL, *LARGE, *ONCE_BROKEN], ids=replay_command)
+@pytest.mark.parametrize("settings", [*SMALL, *STREAMING, *LARGE, *ONCE_BROKEN], ids=replay_command)
 def test_no_rule_is_broken(settings: Settings) -> None:
     result = Simulation(settings).run()
     assert not result.violation, "\n".join([*result.story, result.violation])

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from ops.codec import CODECS, Encoded, get_codec
 from ops.digest import digest, root
 from ops.outer_step import nesterov_step
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY
-from p2p.transfer.state import StateStore, chunk_digest, part_digests
+from p2p.transfer.state import StateDigests, StateStore, chunk_digest, part_digests
 from swarm.outer_state import OuterState
 
 CHUNK = 2048
@@ -35,7 +37,7 @@ def mean_of(seed: int, codec: str = "int8", count: int = COUNT) -> Encoded:
     return encoded
 
 
-def state(pool: ThreadPoolExecutor, codec: str = "int8", round: int = -1, seed: int = 1, **options: int) -> OuterState:
+def state(pool: ThreadPoolExecutor, codec: str = "int8", round: int = -1, seed: int = 1, **options: Any) -> OuterState:
     theta_P = np.random.default_rng(seed).standard_normal(COUNT).astype(np.float32)
     momentum_P = np.zeros(COUNT, np.float32)
     return OuterState(
@@ -198,3 +200,46 @@ async def test_a_cancelled_apply_is_still_whole(pool: ThreadPoolExecutor) -> Non
     with pytest.raises(asyncio.CancelledError):
         await task
     assert outer.round in (-1, 0)
+
+
+FRAGMENTS = Fragments((0, CHUNK + 1024, 4 * CHUNK, COUNT))
+
+
+async def test_a_round_moves_its_fragment_as_the_plain_step_would_and_leaves_the_rest(pool: ThreadPoolExecutor) -> None:
+    outer = state(pool, fragments=FRAGMENTS)
+    theta_P, momentum_P = outer.theta_P.copy(), outer.momentum_P.copy()
+    for round in range(7):
+        start, stop = FRAGMENTS.span(round)
+        mean = mean_of(round, count=stop - start)
+        await outer.apply(mean, round)
+        mean_P = np.empty(stop - start, np.float32)
+        mean.codec.decode(mean, mean_P)
+        nesterov_step(theta_P[start:stop], momentum_P[start:stop], mean_P, lr=LR, momentum=MU)
+        assert outer.theta_P.tobytes() == theta_P.tobytes()
+        assert outer.momentum_P.tobytes() == momentum_P.tobytes()
+        assert (await outer.digests()).root == digests_of(outer).root, "what was not moved need not be hashed again"
+
+
+async def test_a_snapshot_stays_while_rounds_move_one_fragment_after_the_other(pool: ThreadPoolExecutor) -> None:
+    outer = state(pool, fragments=FRAGMENTS)
+    before_P = outer.theta_P.copy()
+    snapshot = outer.snapshot()
+    for round in range(3):
+        await outer.apply(mean_of(round, count=FRAGMENTS.size(round)), round)
+    kept_P = np.concatenate([snapshot.read(index)[0] for index in range(outer.chunks)])
+    assert kept_P.tobytes() == before_P.tobytes()
+    assert not np.array_equal(outer.theta_P, before_P)
+    outer.release(snapshot)
+
+
+async def test_means_are_kept_for_as_many_steps_of_everything(pool: ThreadPoolExecutor) -> None:
+    outer = state(pool, fragments=FRAGMENTS, keep_means=2)
+    for round in range(9):
+        await outer.apply(mean_of(round, count=FRAGMENTS.size(round)), round)
+    assert sorted(outer.means) == list(range(3, 9))
+
+
+def digests_of(outer: OuterState) -> StateDigests:
+    """From the bytes themselves."""
+    assert outer.round is not None
+    return StateDigests.of(outer.round, [part_digests(outer.read(index)[1]) for index in range(outer.chunks)])

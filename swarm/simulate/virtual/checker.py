@@ -126,9 +126,10 @@ class Checker:
                     raise Violation(f"{where} mixes two different contributions of {codes.peer}")
         for seat in record.seats:
             mine = quantised.get(seat.peer)
-            if seat.tokens and mine is None:
+            if seat.weight and mine is None:
                 raise Violation(f"{where} has nothing of {seat.peer}, who has weight")
-            if mine is not None and (mine.round, mine.tokens, mine.used) != (record.round, seat.tokens, seat.used):
+            said = record.round, seat.tokens, seat.used, seat.earlier
+            if mine is not None and (mine.round, mine.tokens, mine.used, mine.earlier) != said:
                 raise Violation(f"{where} has codes of {seat.peer} that are not of this round, or of another weight")
 
     def _samples(self, record: Record) -> tuple[Range, ...]:
@@ -154,7 +155,7 @@ def expected_parts(record: Record) -> list[list[tuple[str, float]]]:
     pieces: list[list[tuple[str, float]]] = []
     for segment in record.segments:
         seats = [record.seats[rank] for rank in bitmap.unpack(segment.contributors)]
-        named = [(seat.peer, float(seat.tokens)) for seat in seats]
+        named = [(seat.peer, float(seat.weight)) for seat in seats]
         while len(pieces) * record.piece < segment.stop:
             pieces.append(named)
     return pieces

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from p2p.errors import SwarmError
+from p2p.protocol.model import MAX_FRAGMENTS
 from swarm.interrupt import interrupt_held
 from swarm.simulate.virtual.links import PROFILES
 from swarm.simulate.virtual.mixes import MIXES
@@ -34,9 +35,10 @@ def simulate(
     seed: int | None,
     seeds: str | None,
     jobs: int | None,
+    fragments: int = 1,
 ) -> int:
     """Run what the options ask for; returns the exit status. Raises BadSimulation."""
-    settings = settings_of(nodes, ROUNDS if rounds is None else rounds, faults, links, seed or 0)
+    settings = settings_of(nodes, ROUNDS if rounds is None else rounds, faults, links, seed or 0, fragments)
     if seeds is not None and seed is not None:
         raise BadSimulation("--seed and --seeds: give one of them")
     with interrupt_held() as check:
@@ -45,7 +47,7 @@ def simulate(
         return run_many(settings, seeds_of(seeds), jobs or len(os.sched_getaffinity(0)), check)
 
 
-def settings_of(nodes: int, rounds: int, faults: str, links: str | None, seed: int) -> Settings:
+def settings_of(nodes: int, rounds: int, faults: str, links: str | None, seed: int, fragments: int = 1) -> Settings:
     """Raises BadSimulation."""
     if not 2 <= nodes <= MOST_NODES:
         raise BadSimulation(f"--nodes {nodes}: a virtual swarm has 2 to {MOST_NODES} nodes")
@@ -55,7 +57,9 @@ def settings_of(nodes: int, rounds: int, faults: str, links: str | None, seed: i
         raise BadSimulation(f"--faults {faults}: with --virtual it is one of {', '.join(MIXES)}")
     if links is not None and links not in PROFILES:
         raise BadSimulation(f"--links {links}: it is one of {', '.join(PROFILES)}")
-    return Settings(nodes=nodes, rounds=rounds, seed=seed, faults=faults, links=links)
+    if not 1 <= fragments <= MAX_FRAGMENTS:
+        raise BadSimulation(f"--fragments {fragments}: give 1 to {MAX_FRAGMENTS}")
+    return Settings(nodes=nodes, rounds=rounds, seed=seed, faults=faults, links=links, fragments=fragments)
 
 
 def seeds_of(text: str) -> Sequence[int]:
@@ -111,9 +115,10 @@ def run_many(settings: Settings, seeds: Sequence[int], jobs: int, check: Callabl
 def replay_command(settings: Settings) -> str:
     """What to type to see this seed's run again, and its story."""
     links = f" --links {settings.links}" if settings.links else ""
+    fragments = f" --fragments {settings.fragments}" if settings.fragments > 1 else ""
     return (
         f"swarm simulate --virtual --nodes {settings.nodes} --rounds {settings.rounds} --faults {settings.faults} "
-        f"--seed {settings.seed}{links}"
+        f"--seed {settings.seed}{links}{fragments}"
     )
 
 

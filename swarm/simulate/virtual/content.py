@@ -28,6 +28,8 @@ class Codes:
     round: int
     tokens: int
     used: tuple[Range, ...]
+    earlier: int = 0
+    """Tokens of earlier rounds whose work is in it, too."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

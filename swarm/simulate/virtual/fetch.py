@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from p2p.protocol.chain import Verify, state_root_after
 from p2p.protocol.chain_sync import ChainSync, knows
 from p2p.protocol.donors import Request
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import Held, Source, Target, choose_target
 from p2p.protocol.messages import Chunk, Manifest, MeanSlice, NotAvailable, Records
 from p2p.protocol.need import Need
@@ -24,9 +25,9 @@ HASH_TICKS = 2
 Answer = Manifest | Chunk | MeanSlice | NotAvailable | Records
 
 
-def sizes_for(values: int) -> Sizes:
-    """Of a vector of so many values, in CHUNKS chunks."""
-    return Sizes(values, -(-values // CHUNKS), CHUNK_BYTES, MEAN_BYTES)
+def sizes_for(fragments: Fragments) -> Sizes:
+    """Of a vector in these fragments, and in CHUNKS chunks."""
+    return Sizes(fragments.count, -(-fragments.count // CHUNKS), CHUNK_BYTES, MEAN_BYTES, fragments=fragments)
 
 
 class VirtualFetch:

@@ -83,7 +83,8 @@ class VirtualNode(Host):
         self.world = world
         self.name = f"n{index}"
         self.chain = chain
-        self.store = VirtualStore()
+        self.sizes = sizes_for(world.rules.fragments)
+        self.store = VirtualStore(self.sizes)
         self.founds = founds
         self._new_life()
         self.draws = random.Random(f"{world.settings.seed}/node/{index}/{self.life}")
@@ -103,6 +104,8 @@ class VirtualNode(Host):
         self.need = Need(self.core, chain, lambda round: self.store.round == round, lambda: False)
         self._means: tuple[Ballot, Mapping[int, Mean]] | None = None
         """Of our newest vote, by piece."""
+        self._tokens = [0] * len(world.rules.fragments)
+        """Trained on since each fragment was averaged, or since we began from the state that others hold."""
         self._began_training = 0
         self._training_ticks = 1
 
@@ -264,6 +267,7 @@ class VirtualNode(Host):
     def _applied(self, signed: SignedRecord, mean: bytes | None) -> None:
         self.applying = False
         self.store.apply(mean, signed.record.round)
+        self._tokens[signed.record.fragment] = 0
         root = self.store.root()
         if self.core.board.head.height == signed.record.round:
             self.world.checker.holds(self.name, self.core.board.head.hash, root)
@@ -302,8 +306,11 @@ class VirtualNode(Host):
         self.stage = "waiting"
         tokens = self.world.settings.sample_tokens * ledger.size(used)
         round = self.core.board.round
-        self.reducer.begin_round(Codes(self.peer, self.life, round, tokens, used) if tokens else None)
-        self.run(self.core.on_ready(tokens, used, self.life if tokens else 0, self.now()))
+        self._tokens = [before + tokens for before in self._tokens]
+        weight = self._tokens[self.world.rules.fragments.of_round(round)]
+        codes = Codes(self.peer, self.life, round, tokens, used, weight - tokens) if weight else None
+        self.reducer.begin_round(codes)
+        self.run(self.core.on_ready(tokens, used, self.life if weight else 0, self.now(), weight - tokens))
 
     # --- state ---
 
@@ -329,9 +336,8 @@ class VirtualNode(Host):
 
     def _begin_fetch(self) -> None:
         self.donor.closed_because = "its own state is not whole"
-        sizes = sizes_for(self.world.rules.count)
         seed = f"{self.peer}/{self.life}".encode()
-        self.fetch = VirtualFetch(self, sizes, verify, seed, self.need, self._fetched, self._dropped)
+        self.fetch = VirtualFetch(self, self.sizes, verify, seed, self.need, self._fetched, self._dropped)
 
     def _fetched(self, target: Target | None) -> None:
         self.fetch = None
@@ -348,6 +354,7 @@ class VirtualNode(Host):
 
     def _hold(self, head: Head) -> None:
         """We hold the state of this head: a member again."""
+        self._tokens = [0] * len(self._tokens)
         root = self.store.root()
         self.world.checker.holds(self.name, head.hash, root)
         self.world.note(self, "synced", {"round": head.height, "bytes": 0, "seconds": 0.0, "donors": 0})

@@ -69,7 +69,8 @@ class VirtualReducer:
         if self._starting is not plan:
             return
         self._starting, before = None, self._attempt
-        core = Butterfly(plan, self._me, self._rules.count, self._rules.count, carried)
+        count = self._rules.fragments.size(plan.draft.round)
+        core = Butterfly(plan, self._me, count, count, carried)
         means = {piece: before.means[piece] for piece in carried.means} if before is not None else {}
         parts: Parts = {key: before.parts[key] for key in carried.parts} if before is not None else {}
         self._newest = plan.ballot

@@ -26,6 +26,8 @@ class Settings:
     pieces: PieceSize = field(default=PieceSize(smallest=1024, largest=1 << 20, per_span=1))
     vector_bytes: float = 1e7
     """Of everybody's codes on the wire: 10 million values at int8."""
+    fragments: int = 1
+    """In which the vector is cut: each round averages one of them."""
     quota: int = 8
     sample_tokens: int = 10
     short_share: float = 0.2

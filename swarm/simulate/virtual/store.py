@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from p2p.protocol.holdings import EMPTY
+from p2p.protocol.sizes import Sizes
 from swarm.simulate.virtual.content import CHUNKS, GENESIS, root_of, stepped
 
 KEEP_MEANS = 4
@@ -13,7 +14,10 @@ KEEP_MEANS = 4
 class VirtualStore:
     """As `swarm.outer_state.OuterState`, for content. A mean is the digest that stands for all of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Sizes) -> None:
+        """`sizes`: what each round moves."""
+        self._sizes = sizes
+        self._keep = KEEP_MEANS * (1 if sizes.fragments is None else len(sizes.fragments))
         self.rounds = [-1] * CHUNKS
         self.chunks = list(GENESIS)
         self.means: dict[int, bytes] = {}
@@ -30,7 +34,7 @@ class VirtualStore:
         assert self.round == round - 1, (self.rounds, round)
         if mean is not None:
             self.means[round] = mean
-            for old in sorted(self.means)[:-KEEP_MEANS]:
+            for old in sorted(self.means)[: -self._keep]:
                 del self.means[old]
         for index in range(CHUNKS):
             self.chunks[index] = self.replayed(index, round, mean)
@@ -39,7 +43,9 @@ class VirtualStore:
     def replayed(self, index: int, round: int, mean: bytes | None) -> bytes:
         """The chunk, now at round - 1, as the outer step of `round` leaves it."""
         assert self.rounds[index] == round - 1, (self.rounds[index], round)
-        return self.chunks[index] if mean is None else stepped(index, self.chunks[index], mean)
+        if mean is None or not self._sizes.moves(index, round):
+            return self.chunks[index]
+        return stepped(index, self.chunks[index], mean)
 
     def write(self, index: int, round: int, digest: bytes) -> None:
         self.chunks[index], self.rounds[index] = digest, round
@@ -55,6 +61,6 @@ class VirtualStore:
         assert round is not None, "chunks of several rounds have no common root"
         chunks = tuple(self.chunks)
         self.manifests[round] = chunks
-        for old in sorted(self.manifests)[: -KEEP_MEANS - 1]:
+        for old in sorted(self.manifests)[: -self._keep - 1]:
             del self.manifests[old]
         return root_of(chunks)

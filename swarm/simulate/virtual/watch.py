@@ -93,13 +93,14 @@ class Watch:
             if node.running or node.peer not in self._everybody:
                 self._everybody[node.peer] = tick
         recent = sum(tick - seen <= ticks(2 * FORGET_SECONDS + 30) for seen in self._everybody.values())
+        kept = KEEP_MEANS * len(self.world.rules.fragments)
         for node in self.world.live():
             board = node.core.board
             sizes = {
                 "peers": (len(board.liveness.peers()), recent),
                 "statuses": (len(board.statuses), recent),
-                "means": (len(node.store.means), KEEP_MEANS),
-                "manifests": (len(node.store.manifests), KEEP_MEANS + 1),
+                "means": (len(node.store.means), kept),
+                "manifests": (len(node.store.manifests), kept + 1),
                 "events while frozen": (len(node.backlog), BACKLOG),
             }
             for what, (size, most) in sizes.items():

@@ -39,6 +39,7 @@ class World:
             min_peers=settings.quorum,
             founders=settings.nodes,
             pieces=settings.pieces,
+            cuts=tuple(BLOCK * (count // BLOCK * cut // settings.fragments) for cut in range(1, settings.fragments)),
         )
         self.value_bytes = settings.vector_bytes / count
         self.timeline = Timeline()

@@ -12,6 +12,7 @@ import numpy as np
 from ops.codec import Encoded, get_codec
 from ops.digest import root
 from p2p.protocol.chain import MemoryChain
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY, Source
 from p2p.protocol.messages import Message, decode, encode
 from p2p.protocol.model import BadMessage
@@ -112,6 +113,7 @@ class Node:
         codec: str = "int8",
         limits: DeskLimits | None = None,
         sizes: Sizes | None = None,
+        fragments: Fragments | None = None,
     ) -> None:
         self.peer = peer(index)
         self.heard: list[tuple[str, dict[str, object]]] = []
@@ -126,6 +128,7 @@ class Node:
             round=round,
             chunk_values=CHUNK,
             keep_means=keep_means,
+            fragments=fragments,
         )
         self.chain = MemoryChain(FINGERPRINT)
         self.transfer = Transfer(
@@ -155,11 +158,16 @@ class Swarm:
         for _ in range(rounds):
             await self.commit()
 
-    def draw_mean(self, round: int) -> Encoded:
-        codec = self.members[0].state.codec
-        encoded = Encoded.allocate(codec, COUNT)
-        codec.quantise(np.random.default_rng(round + 1000).standard_normal(COUNT).astype(np.float32), encoded)
+    def draw_mean(self, seed: int) -> Encoded:
+        codec, count = self.members[0].state.codec, self.members[0].state.fragments.size(self.round + 1)
+        encoded = Encoded.allocate(codec, count)
+        codec.quantise(np.random.default_rng(seed + 1000).standard_normal(count).astype(np.float32), encoded)
         return encoded
+
+    @property
+    def round(self) -> int:
+        """The last one that live members have committed."""
+        return max(node.chain.tip.height for node in self.members if node.peer not in self.network.dead)
 
     async def commit(self, weight: bool = True, tokens: int = 100) -> None:
         """One more round on every live member."""

@@ -14,6 +14,7 @@ import p2p.transfer.donor
 from ops.codec import Encoded, get_codec
 from p2p.chain_file import ChainFile
 from p2p.protocol.chain import MemoryChain
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.messages import (
     Chunk,
@@ -195,6 +196,7 @@ async def test_refuses_nonsense(setting: Setting, nonsense: Question) -> None:
 async def test_refuses_more_than_a_frame(pool: ThreadPoolExecutor) -> None:
     setting = Setting(pool)
     setting.state.theta_P = np.zeros(20 << 20, np.float32)
+    setting.state.fragments = Fragments.whole(20 << 20)
     with pytest.raises(BadMessage, match="bytes of a mean at once"):
         setting.donor.handle(ME, GetMean(request=1, round=1, start=0, stop=18 << 20))
 

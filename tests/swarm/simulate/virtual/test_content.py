@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from p2p.protocol.fragments import Fragments
 from swarm.simulate.virtual.content import CHUNKS, GENESIS, Codes, MeanBook, joint_digest, root_of
+from swarm.simulate.virtual.fetch import sizes_for
 from swarm.simulate.virtual.store import KEEP_MEANS, VirtualStore
+
+WHOLE = sizes_for(Fragments.whole(4096))
 
 
 def codes(peer: str, life: int = 0) -> Codes:
@@ -31,7 +35,7 @@ def test_the_digest_of_pieces_depends_on_all_of_them() -> None:
 
 
 def test_state_depends_on_all_means_and_a_round_without_weight_moves_nothing() -> None:
-    one, other = VirtualStore(), VirtualStore()
+    one, other = VirtualStore(WHOLE), VirtualStore(WHOLE)
     one.apply(b"m", 0)
     one.apply(None, 1)
     other.apply(None, 0)
@@ -43,7 +47,7 @@ def test_state_depends_on_all_means_and_a_round_without_weight_moves_nothing() -
 
 
 def test_only_the_last_means_are_kept_and_a_round_cannot_be_left_out() -> None:
-    store = VirtualStore()
+    store = VirtualStore(WHOLE)
     for round in range(10):
         store.apply(b"m", round)
         store.root()
@@ -54,7 +58,7 @@ def test_only_the_last_means_are_kept_and_a_round_cannot_be_left_out() -> None:
 
 
 def test_chunks_may_be_of_different_rounds_while_they_are_fetched() -> None:
-    store, donor = VirtualStore(), VirtualStore()
+    store, donor = VirtualStore(WHOLE), VirtualStore(WHOLE)
     donor.apply(b"m", 0)
     store.write(0, 0, donor.chunks[0])
     assert store.round is None
@@ -63,3 +67,15 @@ def test_chunks_may_be_of_different_rounds_while_they_are_fetched() -> None:
     assert (store.round, store.root()) == (0, donor.root())
     store.forget_history()
     assert not store.means
+
+
+def test_a_round_moves_the_chunks_that_its_fragment_touches_and_no_others() -> None:
+    store = VirtualStore(sizes_for(Fragments((0, 1500, 4096))))  # chunks of 1024 values
+    store.apply(b"m", 0)
+    first = list(store.chunks)
+    assert [chunk != before for chunk, before in zip(first, GENESIS, strict=True)] == [True, True, False, False]
+    store.apply(b"n", 1)
+    assert [chunk != before for chunk, before in zip(store.chunks, first, strict=True)] == [False, True, True, True]
+    for round in range(2, 20):
+        store.apply(b"m", round)
+    assert sorted(store.means) == list(range(20 - 2 * KEEP_MEANS, 20))
