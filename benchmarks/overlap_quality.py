@@ -25,7 +25,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality import NODES, interval
+from benchmarks.quality import interval
+from benchmarks.quality_training import NODES
 from ops.codec import get_codec
 from ops.encoded import Encoded
 from ops.outer_step import nesterov_step, nesterov_step_encoded

@@ -44,6 +44,7 @@ class ModelConfig:
 # model of the INTELLECT-1 report (table 1). Small models tie the embedding; at 10B it is 5 % of the parameters.
 _SIZES = (
     ModelConfig("demo", dim=128, layers=4, heads=4, kv_heads=2, ffn=384, vocab=256, tied=True),
+    ModelConfig("5m", dim=384, layers=3, heads=6, kv_heads=3, ffn=1152, vocab=256, tied=True),
     ModelConfig("10m", dim=320, layers=8, heads=5, kv_heads=5, ffn=896, vocab=256, tied=True),
     ModelConfig("100m", dim=768, layers=14, heads=12, kv_heads=4, ffn=2304, vocab=256, tied=True),
     ModelConfig(

@@ -11,6 +11,7 @@ from swarm.model.sizes import SIZES, UnknownModel, model_config
     ("name", "parameters"),
     [
         ("demo", 820_352),
+        ("5m", 5_409_408),
         ("10m", 10_245_440),
         ("100m", 96_556_800),
         ("1b", 1_235_814_400),  # as Llama 3.2 1B
@@ -24,11 +25,11 @@ def test_each_size_has_its_number_of_parameters(name: str, parameters: int) -> N
 
 
 def test_every_size_is_checked_above() -> None:
-    assert list(SIZES) == ["demo", "10m", "100m", "1b", "intellect-1"]
+    assert list(SIZES) == ["demo", "5m", "10m", "100m", "1b", "intellect-1"]
 
 
 def test_an_unknown_size_names_those_there_are() -> None:
-    with pytest.raises(UnknownModel, match="choose one of demo, 10m"):
+    with pytest.raises(UnknownModel, match="choose one of demo, 5m, 10m"):
         model_config("70b")
 
 
