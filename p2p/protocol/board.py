@@ -6,6 +6,7 @@ status may be as old as a heartbeat, so what must not be wrong is asked of the m
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from operator import attrgetter
 from typing import Any, TypeVar
 
 from p2p.protocol.ballot import Ballot
-from p2p.protocol.liveness import Liveness
+from p2p.protocol.liveness import Liveness, tag
 from p2p.protocol.messages import Ready, Status
 from p2p.protocol.plan import Head, Rules, objection_to
 from p2p.protocol.shares import Rates
@@ -23,6 +24,8 @@ ATTEMPTS_AHEAD = 1 << 16
 FROZEN_SECONDS = 20.0
 """A trainer that stands still for so long, and much longer than it ever took for a step, is not waited for."""
 FROZEN_STEPS = 5.0
+SUCCESSORS = 3
+"""How many are told at once that a member is missed: enough that one of them lives to tell the rest."""
 
 T = TypeVar("T")
 
@@ -42,11 +45,16 @@ class Board:
     def __init__(self, me: str, rules: Rules) -> None:
         self.me = me
         self.rules = rules
-        self._head = Head(rules.fingerprint)
+        self.head = Head(rules.fingerprint)
+        """The record that the round in progress follows; `follow` changes it."""
+        self.round = self.head.height + 1
+        """The round in progress."""
         self.liveness = Liveness(me)
         self.statuses: dict[str, Status] = {}
         self._silent: dict[str, frozenset[str]] = {}
         """Who misses whom; those who miss nobody are left out."""
+        self._missed_by: dict[str, set[str]] = {}
+        """The same the other way round."""
         self._paces: dict[str, _Pace] = {}
         self._rank: tuple[tuple[str, ...], dict[str, int]] = ((), {})
         self._known: dict[str, Any] = {}
@@ -55,14 +63,9 @@ class Board:
         self._objections: dict[str, tuple[Ready, str]] = {}
         """What speaks against the last report of each peer that follows the head."""
 
-    @property
-    def head(self) -> Head:
-        """The record that the round in progress follows."""
-        return self._head
-
-    @head.setter
-    def head(self, head: Head) -> None:
-        self._head = head
+    def follow(self, head: Head) -> None:
+        """From now on the round in progress is the one that follows `head`."""
+        self.head, self.round = head, head.height + 1
         self._known.clear()
         self._objections.clear()
 
@@ -80,11 +83,6 @@ class Board:
         found: T = self._known[question]
         return found
 
-    @property
-    def round(self) -> int:
-        """The round in progress."""
-        return self.head.height + 1
-
     def post(self, peer: str, status: Status, now: float) -> bool:
         """Put up a peer's newer status; True if it says anything new."""
         before = self.statuses.get(peer)
@@ -95,9 +93,7 @@ class Board:
         news = before is None or _said(before) != _said(status)
         if news or silent != self._silent.get(peer, _NOBODY):
             self._known.clear()
-            self._silent.pop(peer, None)
-            if silent:
-                self._silent[peer] = silent
+            self._note_silence(peer, silent)
         if peer == self.me:
             return True
         self.liveness.heard(peer, status.hears, now)
@@ -110,7 +106,8 @@ class Board:
         """A link came up. What the peer said last holds until it speaks again; if it restarted, it counts from 1. That
         others missed it was said before it came back, or they will say so again."""
         self.liveness.linked(peer, now)
-        self._silent = {other: missed - {peer} for other, missed in self._silent.items()}
+        for other in self._missed_by.pop(peer, ()):
+            self._silent[other] -= {peer}
         self._known.clear()
         if (status := self.statuses.get(peer)) is not None:
             self.statuses[peer] = status.model_copy(update={"sequence": 0})
@@ -119,7 +116,7 @@ class Board:
         """Drop what is known of a peer that is gone for good."""
         self.liveness.forget(peer)
         self.statuses.pop(peer, None)
-        self._silent.pop(peer, None)
+        self._note_silence(peer, _NOBODY)
         self._paces.pop(peer, None)
         self._objections.pop(peer, None)
         self._known.clear()
@@ -229,9 +226,18 @@ class Board:
 
     def parted(self, peer: str, others: Collection[str], now: float) -> bool:
         """Whether `peer` and one of the live `others` say that they miss each other."""
-        missed = self._silent.get(peer, ())
-        missing = (other for other, silent in self._silent.items() if peer in silent)
-        return any(other in others and self.alive(other, now) for other in (*missed, *missing) if other != peer)
+        apart = (*self._silent.get(peer, ()), *self._missed_by.get(peer, ()))
+        return any(other in others and self.alive(other, now) for other in apart if other != peer)
+
+    def _note_silence(self, peer: str, silent: frozenset[str]) -> None:
+        """`peer` misses these, as it says."""
+        before = self._silent.pop(peer, _NOBODY)
+        if silent:
+            self._silent[peer] = silent
+        for other in before - silent:
+            self._missed_by[other].discard(peer)
+        for other in silent - before:
+            self._missed_by.setdefault(other, set()).add(peer)
 
     # --- who drives the round ----------------------------------------------------------------------------------------
 
@@ -246,7 +252,7 @@ class Board:
 
         def found() -> Ballot | None:
             promises = [self.statuses[peer].promised for peer in self.here(now)]
-            several = {ballot.key(): ballot for ballot in promises if ballot is not None}
+            several = {id(ballot): ballot for ballot in promises if ballot is not None}
             return max(filter(self.in_reach, several.values()), key=Ballot.key, default=None)
 
         return self.once("highest promise", now, found)
@@ -255,6 +261,11 @@ class Board:
         """Who drives the round: whoever holds the highest promise, else the first live member of the view; but rather
         one that reaches all others. Before there is a view, the smallest peer id of those who are ready."""
         return self.once("coordinator", now, lambda: self._coordinator(now))
+
+    def successors(self) -> list[str]:
+        """Who would drive the round next: the first of the view whom our last word says that we hear."""
+        hears = set(self.statuses[self.me].hears)
+        return list(itertools.islice((peer for peer in self.head.view if tag(peer) in hears), SUCCESSORS))
 
     def _coordinator(self, now: float) -> str | None:
         promise = self.highest_promise(now)

@@ -248,7 +248,7 @@ class Butterfly:
         while peer.next_part < min(peer.room, len(peer.theirs)):
             piece = peer.theirs[peer.next_part]
             stretch = self.routes.of(piece)
-            if stretch.done or self.rank not in stretch.contributors or peer.has_parts >> peer.next_part & 1:
+            if stretch.done or not stretch.takes >> self.rank & 1 or peer.has_parts >> peer.next_part & 1:
                 peer.next_part += 1
                 continue
             if not self._encoded[piece]:
@@ -283,7 +283,7 @@ class Butterfly:
         piece = self._find(peer, message)
         is_part = isinstance(message, Part)
         if peer.asked < 0 or (is_part and self.routes.place_of[piece] >= peer.asked):
-            raise BadMessage(f"{message.KIND} [{message.start}, {message.stop}): sent without being asked")
+            raise BadMessage(f"{_name(message)}: sent without being asked")
         key = (type(message), piece)
         if self._held[piece] or key in peer.arriving or (is_part and (name, piece) in self._parts):
             return None
@@ -312,13 +312,12 @@ class Butterfly:
 
     def _find(self, peer: _Peer, message: Part | Mean) -> int:
         is_part = isinstance(message, Part)
-        where = f"{message.KIND} [{message.start}, {message.stop})"
         piece = self.grid.find(message.start, message.stop)
-        if piece is None or self.routes.of(piece).owner != (self.rank if is_part else peer.rank):
-            raise BadMessage(f"{where}: no piece of {'ours' if is_part else 'its sender'}")
-        stretch = self.routes.of(piece)
-        if is_part and (stretch.done or peer.rank not in stretch.contributors):
-            raise BadMessage(f"{where}: from a member that does not contribute to it")
+        stretch = None if piece is None else self.routes.of(piece)
+        if piece is None or stretch is None or stretch.owner != (self.rank if is_part else peer.rank):
+            raise BadMessage(f"{_name(message)}: no piece of {'ours' if is_part else 'its sender'}")
+        if is_part and (stretch.done or not stretch.takes >> peer.rank & 1):
+            raise BadMessage(f"{_name(message)}: from a member that does not contribute to it")
         return piece
 
     # --- links ---------------------------------------------------------------------------------------------------
@@ -378,3 +377,7 @@ class Butterfly:
     def carried_to(self, plan: Plan) -> Carried:
         """What we hold that is of use in another plan of this round."""
         return carry(self.routes, self._held, self._parts, self.members[self.rank], plan)
+
+
+def _name(message: Part | Mean) -> str:
+    return f"{message.KIND} [{message.start}, {message.stop})"

@@ -70,9 +70,8 @@ class Lead:
         return theirs > ours or (theirs == ours and status.head < head.hash)
 
     def _ahead(self, now: float) -> list[str]:
-        head = self._board.head
-        same = (head.hash, head.tokens_total, head.height)
-        others = ((p, s) for p, s in self._board.statuses.items() if (s.head, s.tokens_total, s.height) != same)
+        ours = self._board.head.hash
+        others = [(peer, status) for peer, status in self._board.statuses.items() if status.head != ours]
         return [peer for peer, status in others if self._leads(peer, status, now)]
 
     def _leads(self, peer: str, status: Status, now: float) -> bool:

@@ -7,6 +7,7 @@ exactly [0, cursor). So whatever the history of membership, no sample is committ
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from p2p.protocol.messages import Assignment, Ledger, Seat
 from p2p.protocol.model import Range
@@ -90,13 +91,15 @@ def _check_used(assigned: tuple[Range, ...], peer: str, used: Sequence[Range]) -
         raise BadClaim(f"{peer} claims samples that were not assigned to it")
 
 
-def settle(ledger: Ledger, seats: Sequence[Seat], quota: int, fragments: int = 1) -> Ledger:
+@lru_cache(maxsize=8)
+def settle(ledger: Ledger, seats: tuple[Seat, ...], quota: int, fragments: int = 1) -> Ledger:
     """The ledger after a round with these seats; those present are also the next view and get `quota` samples each.
 
     What the seats used is committed. What a member that goes on has not used stays its own, because it may be training
     on that already; all else that was assigned, to members who are gone, returns to the pool and is handed out first.
     Its tokens of the last `fragments` - 1 rounds, in which the next round's fragment was not averaged, stay known.
-    Raises BadClaim if a seat used samples that were not assigned to it, or one twice.
+    Raises BadClaim if a seat used samples that were not assigned to it, or one twice. Remembered for a while, because
+    each attempt at a round asks again: who drafts it, who is sent it, who votes, who appends it to the chain.
     """
     own = {assignment.peer: assignment.ranges for assignment in reversed(ledger.assigned)}
     trained = {assignment.peer: assignment.trained for assignment in reversed(ledger.assigned)}

@@ -47,7 +47,6 @@ class _Peer:
     lost: str = ""
     unreachable_since: float | None = None
     unreachable: str = ""
-    left: bool = False
     reported: float = 0.0
     hears: tuple[int, ...] = ()
     heard_tags: frozenset[int] | None = frozenset()
@@ -76,12 +75,15 @@ class Liveness:
         """Whom `hears` found last, and its answer."""
         self._hears_since, self._hears_until = float("inf"), float("-inf")
         """Who was heard since then is in it, and before that time nobody falls out of it."""
+        self._left: set[str] = set()
+        """Those who said that they leave, and did not come back."""
         self._news = True
         """Whether `_living` is out of date, whatever the time."""
 
     def linked(self, peer: str, now: float) -> None:
         """A link came up: a fresh start, also for a peer that had left."""
         self._peers[peer] = _Peer(heard=now, linked=True)
+        self._left.discard(peer)
         self._changed()
 
     def unlinked(self, peer: str, reason: str = "") -> None:
@@ -102,7 +104,8 @@ class Liveness:
         entry = self._peers.get(peer)
         if entry is None:
             entry = self._peers[peer] = _Peer(heard=now)
-        changed, first = hears != entry.hears, any(entry.reported < since for _, since in self._suspects)
+        changed = hears != entry.hears
+        first = bool(self._suspects) and any(entry.reported < since for _, since in self._suspects)
         if entry.heard < self._hears_since:
             self._hears_until = float("-inf")
         entry.heard = entry.reported = now
@@ -118,12 +121,14 @@ class Liveness:
 
     def left(self, peer: str, now: float) -> None:
         """`peer` said that it leaves: dead by its own word."""
-        self._peers.setdefault(peer, _Peer(heard=now)).left = True
+        self._peers.setdefault(peer, _Peer(heard=now))
+        self._left.add(peer)
         self._changed()
 
     def forget(self, peer: str) -> None:
         """Drop what is known of a peer that is gone for good."""
         self._peers.pop(peer, None)
+        self._left.discard(peer)
         self._changed()
 
     def _changed(self) -> None:
@@ -155,11 +160,11 @@ class Liveness:
 
     def _look(self, now: float) -> set[str]:
         """A suspect lives if one who is not says since then that it hears it, or said so last and may say so again."""
-        living, witnesses = set[str](), list[_Peer]()
+        living, witnesses, left = set[str](), list[_Peer](), self._left
         suspects = self._suspects = []
         oldest = now
         for peer, entry in self._peers.items():
-            if entry.left:
+            if peer in left:
                 continue
             heard, since = entry.heard, entry.unreachable_since
             if since is None and now - heard <= self.silence:
@@ -186,16 +191,17 @@ class Liveness:
     def doubtful(self, now: float) -> list[str]:
         """Peers of whom there is more to say than that they are alive."""
         self.living(now)
-        return [peer for peer, entry in self._peers.items() if entry.left] + [peer for peer, _ in self._suspects]
+        left = [peer for peer in self._peers if peer in self._left] if self._left else []
+        return left + [peer for peer, _ in self._suspects]
 
     def standing(self, peer: str, now: float) -> Standing:
         """`alive`, and what speaks against it."""
         entry, since = self._peers.get(peer), self.suspect_since(peer, now)
-        if peer == self.me or (entry is not None and since is None and not entry.left):
+        if peer == self.me or (entry is not None and since is None and peer not in self._left):
             return Standing(True)
         if entry is None:
             return Standing(False, "it was never linked")
-        if entry.left or since is None:
+        if peer in self._left or since is None:
             return Standing(False, "it said that it leaves")
         reason = f"silent for {now - entry.heard:.1f} s"
         if entry.unreachable_since is not None:
@@ -203,7 +209,7 @@ class Liveness:
         if not self.alive(peer, now):
             return Standing(False, f"{reason}, and nobody hears it")
         heard_by = (o for o, them in self._peers.items() if them.reported >= since and them.says_it_hears(peer))
-        well = (o for o in heard_by if not self._peers[o].left and self.suspect_since(o, now) is None)
+        well = (o for o in heard_by if o not in self._left and self.suspect_since(o, now) is None)
         return Standing(True, reason, tuple(well))
 
     def hears(self, now: float) -> tuple[int, ...]:
@@ -211,7 +217,8 @@ class Liveness:
         if self._hears_since <= now - self.silence / 2 < self._hears_until:
             return self._heard[1]
         recent = now - self.silence / 2
-        heard = [p for p, entry in self._peers.items() if entry.linked and entry.heard >= recent and not entry.left]
+        left = self._left
+        heard = [p for p, e in self._peers.items() if e.linked and e.heard >= recent and p not in left]
         if heard != self._heard[0]:
             self._heard = (heard, tuple(sorted(map(tag, heard))))
         self._hears_since = recent
@@ -224,7 +231,7 @@ class Liveness:
         missed = [
             (peer, max(0.0, now - entry.heard))
             for peer, entry in self._peers.items()
-            if (entry.heard < recent or entry.unreachable_since is not None) and not entry.left
+            if (entry.heard < recent or entry.unreachable_since is not None) and peer not in self._left
         ]
         return tuple(sorted(missed))
 

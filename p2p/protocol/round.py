@@ -63,21 +63,22 @@ class RoundCore:
         self._watch = Watch(self.board.liveness)
         self._entrance = Entrance()
         self.lead = Lead(self.board, now)
-        self._awake_at = now
+        self._awake_at = self._forgets_at = now
         self._stood_still: list[Effect] = []
         """Notes of it that are still to be told."""
         self._sent: tuple[object, ...] = ("",) * 6
-        """What everybody was told last, when, and that we heard whom."""
+        """What everybody was told last, and when."""
         self._sent_at = now - HEARTBEAT_SECONDS
-        self._sent_hears: tuple[int, ...] = ()
         self._told: tuple[str | None, tuple[object, ...]] = (None, ("",) * 6)
         """What the coordinator was told last."""
+        self._told_hears: tuple[int, ...] = ()
+        """Whom we heard when it was told."""
         self._driving = False
         self._new_round(self.board.head, now, first=False)
 
     def _new_round(self, head: Head, now: float, *, first: bool) -> None:
         """`first`: we committed the round that led to this head."""
-        self.board.head = head
+        self.board.follow(head)
         self.participant = Participant(self.board, self._sign, self._reduce)
         self.coordinator = Coordinator(self.board, self._verify, now, first, self._entrance)
         self._inner_step = 0
@@ -141,7 +142,8 @@ class RoundCore:
         self.board.linked(peer, now)
         self.coordinator.on_link_up(peer)
         self._hears = self.board.liveness.hears(now)
-        return [Send(peer, self._post(now)), *self._settle([], now)]
+        greeting = Send(peer, self._post(now))
+        return self._settle([greeting], now) if self._driving else [greeting]
 
     def on_link_down(self, peer: str, now: float, reason: str = "") -> list[Effect]:
         self._wake(now)
@@ -258,9 +260,10 @@ class RoundCore:
         When all have spoken and one half is against the other, the coordinator's bytes are the right ones: two members
         alone cannot know whose memory failed, and must not wait for each other for ever.
         """
-        if not self._state_root:
+        statuses = self.board.statuses
+        held = {peer: root for peer in self.board.here(now) if (root := statuses[peer].state_root)}
+        if not self._state_root or set(held.values()) <= {self._state_root}:
             return False
-        held = {peer: root for peer in self.board.here(now) if (root := self.board.statuses[peer].state_root)}
         counts = Counter(held.values())
         rightful = held.get(self.board.coordinator(now) or "", b"")
         most = max(counts, key=lambda root: (counts[root], root == rightful, root))
@@ -279,6 +282,9 @@ class RoundCore:
 
     def forget_gone(self, now: float) -> tuple[str, ...]:
         """Peers that have long been gone take up no more room; returns them. They may come back as new ones."""
+        if now < self._forgets_at:
+            return ()
+        self._forgets_at = now + FORGET_SECONDS / 10
         gone = self.board.liveness.gone(FORGET_SECONDS, now)
         for peer in gone:
             self.board.forget(peer)
@@ -366,29 +372,36 @@ class RoundCore:
 
     def _speak(self, now: float) -> list[Effect]:
         """Our status: to everybody with the heartbeat, or when they should know at once; else, when it says anything
-        new, to the coordinator, and to newcomers when the state has moved that they are fetching."""
+        new, to the coordinator, to newcomers when the state has moved that they are fetching, and to those who would
+        drive the round next when we miss somebody: all others have time to learn that."""
         said = self._said()
         if now - self._sent_at >= HEARTBEAT_SECONDS or self._urgent(said):
-            self._sent, self._sent_at, self._sent_hears = said, now, self._hears
+            self._sent, self._sent_at, self._told_hears = said, now, self._hears
             self._told = (self.board.coordinator(now), said)
             return [Send(None, self._post(now))]
-        if said != self._told[1]:
+        misses = self._misses_more()
+        if misses or said != self._told[1]:
             self._post(now)  # it may change who is the coordinator
         told = (self.board.coordinator(now), said)
-        if told == self._told:
+        if told == self._told and not misses:
             return []
-        moved, self._told = told[1][:2] != self._told[1][:2], told
+        moved, self._told, self._told_hears = told[1][:2] != self._told[1][:2], told, self._hears
         audience = {told[0]}
         if moved:
             view = self.board.head.view
             audience |= {p for p, s in self.board.statuses.items() if s.phase == "syncing" or p not in view}
+        if misses:
+            audience.update(self.board.successors())
         return [Send(peer, self.board.statuses[self.me]) for peer in sorted(filter(None, audience - {self.me}))]
 
     def _urgent(self, said: tuple[object, ...]) -> bool:
-        """Before the first view exists, nobody knows whom to tell; of who comes, goes or is missed all must know."""
-        if said != self._sent and (self.board.head.record is None or _special(said[2]) != _special(self._sent[2])):
-            return True
-        return self._hears != self._sent_hears and not set(self._sent_hears) <= set(self._hears)
+        """Of who comes and goes all must know. Before the first view exists, nobody knows who will drive the round."""
+        formed = self.board.head.record is not None
+        return _special(said[2]) != _special(self._sent[2]) or (not formed and said[4] != self._sent[4])
+
+    def _misses_more(self) -> bool:
+        """Whether somebody fell silent whom our last word said we hear."""
+        return self._hears != self._told_hears and not set(self._told_hears) <= set(self._hears)
 
 
 def _special(phase: object) -> object:

@@ -21,6 +21,8 @@ class Stretch:
     """Ranks, ascending."""
     weights: tuple[float, ...]
     """Of the contributors."""
+    takes: int
+    """The contributors again, as a set of bits."""
     done: bool
     """The owner has the mean already."""
 
@@ -51,7 +53,8 @@ class Routes:
             ranks = bitmap.unpack(segment.contributors)
             if segment.contributors not in weights:
                 weights[segment.contributors] = tuple(float(draft.seats[rank].weight) for rank in ranks)
-            self._append(Stretch(first, stop, route.owner, ranks, weights[segment.contributors], route.done))
+            takes = int.from_bytes(segment.contributors, "little")
+            self._append(Stretch(first, stop, route.owner, ranks, weights[segment.contributors], takes, route.done))
             first = stop
 
     def _append(self, stretch: Stretch) -> None:
@@ -78,7 +81,7 @@ class Routes:
         members do not all hit the same owner."""
         turn = [*range(rank + 1, len(self.members)), *range(rank + 1)]
         queues = [
-            [piece for piece in self.pieces(owner) if not self.of(piece).done and rank in self.of(piece).contributors]
+            [piece for piece in self.pieces(owner) if (found := self.of(piece)).takes >> rank & 1 and not found.done]
             for owner in turn
         ]
         longest = max(map(len, queues))

@@ -50,7 +50,7 @@ class Scene:
 
     def __init__(self, first: bool = True) -> None:
         self.board = Board(A, RULES)
-        self.board.head = HEAD
+        self.board.follow(HEAD)
         self.now = 100.0
         self.sequence = 0
         self.coordinator = Coordinator(self.board, verify, self.now, first, Entrance())

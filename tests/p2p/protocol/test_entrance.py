@@ -17,11 +17,10 @@ OLD = b"o" * 32
 def scene(height: int = 9) -> Scene:
     """As if the round after `height` were going on."""
     found = Scene()
-    found.board.head = HEAD
     found.board.liveness.linked(NEWCOMER, found.now)
     record = HEAD.record
     assert record is not None
-    object.__setattr__(found.board, "head", type(HEAD)(HEAD.fingerprint, record.model_copy(update={"round": height})))
+    found.board.follow(type(HEAD)(HEAD.fingerprint, record.model_copy(update={"round": height})))
     return found
 
 

@@ -52,7 +52,7 @@ def test_every_sample_is_committed_free_or_assigned_exactly_once(data: st.DataOb
             mine = ledger.assigned_to(state, peer)
             used, _ = ledger.take(mine, data.draw(st.integers(0, ledger.size(mine))))
             seats.append(Seat(peer=peer, tokens=ledger.size(used), used=used))
-        before, state = state, ledger.settle(state, seats, quota=data.draw(st.integers(1, 7)))
+        before, state = state, ledger.settle(state, tuple(seats), quota=data.draw(st.integers(1, 7)))
         committed += [span for seat in seats for span in seat.used]
         outstanding = [span for assignment in state.assigned for span in assignment.ranges]
         everything = [*committed, *state.free, *outstanding]
@@ -66,25 +66,29 @@ def test_every_sample_is_committed_free_or_assigned_exactly_once(data: st.DataOb
 
 def test_samples_of_the_dead_are_handed_out_first() -> None:
     both = [Seat(peer=peer_name(index), tokens=0, used=()) for index in range(2)]
-    first = ledger.settle(ledger.EMPTY, both, quota=4)
+    first = ledger.settle(ledger.EMPTY, tuple(both), quota=4)
     survivor = Seat(peer=peer_name(0), tokens=4, used=((0, 4),))
-    second = ledger.settle(first, [survivor], quota=4)
+    second = ledger.settle(first, (survivor,), quota=4)
     assert ledger.assigned_to(second, peer_name(0)) == ((4, 8),)
     assert second.cursor == 8
     assert ledger.assigned_to(second, peer_name(1)) == ()
 
 
 def test_a_member_that_goes_on_keeps_what_it_has_not_used() -> None:
-    first = ledger.settle(ledger.EMPTY, [Seat(peer=peer_name(index), tokens=0, used=()) for index in range(3)], quota=4)
+    first = ledger.settle(
+        ledger.EMPTY, tuple(Seat(peer=peer_name(index), tokens=0, used=()) for index in range(3)), quota=4
+    )
     ahead = Seat(peer=peer_name(1), tokens=3, used=((4, 7),))
     lost = Seat(peer=peer_name(2), tokens=1, used=((8, 9),), present=False)
-    second = ledger.settle(first, [Seat(peer=peer_name(0), tokens=4, used=((0, 4),)), ahead, lost], quota=4)
+    second = ledger.settle(first, (Seat(peer=peer_name(0), tokens=4, used=((0, 4),)), ahead, lost), quota=4)
     assert ledger.assigned_to(second, peer_name(0)) == ((9, 13),)
     assert ledger.assigned_to(second, peer_name(1)) == ((7, 8), (13, 16))
 
 
 @pytest.mark.parametrize("used", [((2, 6),), ((0, 2), (1, 3))], ids=["another's", "twice"])
 def test_a_claim_to_samples_that_were_not_assigned_is_refused(used: tuple[Range, ...]) -> None:
-    state = ledger.settle(ledger.EMPTY, [Seat(peer=peer_name(index), tokens=0, used=()) for index in range(2)], quota=4)
+    state = ledger.settle(
+        ledger.EMPTY, tuple(Seat(peer=peer_name(index), tokens=0, used=()) for index in range(2)), quota=4
+    )
     with pytest.raises(ledger.BadClaim, match=peer_name(0)):
-        ledger.settle(state, [Seat(peer=peer_name(0), tokens=1, used=used)], quota=4)
+        ledger.settle(state, (Seat(peer=peer_name(0), tokens=1, used=used),), quota=4)

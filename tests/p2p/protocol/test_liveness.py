@@ -157,7 +157,7 @@ def test_what_is_computed_for_all_at_once_is_what_the_rule_says_of_each(
                 liveness.unlinked(peer)
             case _:
                 getattr(liveness, event)(peer, now)
-        alive = {p for p in "bcdef" if (e := liveness._peers.get(p)) and not e.left and follows(liveness, p, now)}
+        alive = {p for p in "bcdef" if p in liveness._peers and p not in liveness._left and follows(liveness, p, now)}
         liveness._looked_at = float("-inf")
         assert liveness.living(now) == alive
 
@@ -170,6 +170,6 @@ def follows(liveness: Liveness, peer: str, now: float) -> bool:
 def vouches(liveness: Liveness, other: str, peer: str, since: float, now: float) -> bool:
     """The rule, for one witness: it is well, and says that it hears the suspect, or said so last and may again."""
     entry = liveness._peers[other]
-    if entry.left or liveness.suspect_since(other, now) is not None or tag(peer) not in entry.hears:
+    if other in liveness._left or liveness.suspect_since(other, now) is not None or tag(peer) not in entry.hears:
         return False
     return entry.reported >= since or (entry.linked and now - since < WITNESS_SECONDS)
