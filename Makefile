@@ -40,7 +40,7 @@ test-rest: .venv/.installed
 
 # Each seed is a swarm of 64 nodes in virtual time; the same options and one seed show what broke.
 test-sim: .venv/.installed ## a thousand fault schedules for 64 virtual nodes (others: SEEDS=1000:2000)
-	$(BIN)/swarm simulate --virtual --nodes 64 --rounds 3 --faults chaos --seeds $(SEEDS) $(ARGS)
+	$(BIN)/swarm simulate --virtual --nodes 64 --rounds 2 --faults chaos --seeds $(SEEDS) $(ARGS)
 
 lint: .venv/.installed ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -23,7 +23,7 @@ from swarm.simulate.virtual.settings import Settings
 
 LOG = Path(__file__).with_suffix(".log")
 CAMPAIGNS = {
-    "sixty-four": (Settings(nodes=64, rounds=3, faults="chaos"), range(1000)),
+    "sixty-four": (Settings(nodes=64, rounds=2, faults="chaos"), range(1000)),
     "chaos": (Settings(nodes=16, rounds=4, faults="chaos"), range(3000)),
     "churn": (Settings(nodes=8, rounds=5, faults="churn"), range(3000)),
     "partitions": (Settings(nodes=8, rounds=5, faults="partitions"), range(3000)),

@@ -23,6 +23,8 @@ class Lead:
         one before."""
         self._since: float | None = None
         """Since when somebody is ahead."""
+        self._living: set[str] | None = None
+        """Who was alive when we last looked for those ahead."""
         self._asked_at = now
 
     def new_round(self, now: float) -> None:
@@ -48,6 +50,10 @@ class Lead:
 
     def to_ask(self, now: float) -> str | None:
         """Who has the most of those ahead, if it is time to do something about it: see ASK_SECONDS."""
+        living = self._board.liveness.living(now)
+        if self._since is None and living is self._living:
+            return None  # nobody was ahead; who has moved since then, or is alive again, was looked at
+        self._living = living
         ahead = self._board.once("ahead", now, lambda: self._ahead(now))
         if not ahead:
             self._since = None

@@ -37,6 +37,7 @@ from p2p.protocol.shares import UNKNOWN, Rates
 from p2p.protocol.watch import Watch
 
 FORGET_SECONDS = 60.0
+LOOK_SECONDS = 0.4
 PAUSE_SECONDS = 2.0
 """Between two inputs, ticks among them: longer, and it was we who stood still."""
 
@@ -64,6 +65,7 @@ class RoundCore:
         self._entrance = Entrance()
         self.lead = Lead(self.board, now)
         self._awake_at = self._forgets_at = now
+        self._looked_at = now - LOOK_SECONDS
         self._stood_still: list[Effect] = []
         """Notes of it that are still to be told."""
         self._sent: tuple[object, ...] = ("",) * 6
@@ -148,16 +150,22 @@ class RoundCore:
     def on_link_down(self, peer: str, now: float, reason: str = "") -> list[Effect]:
         self._wake(now)
         self.board.liveness.unlinked(peer, reason)
-        return self.on_tick(now)
+        return self._look_around(now)
 
     def on_unreachable(self, peer: str, now: float, reason: str = "") -> list[Effect]:
         self._wake(now)
         self.board.liveness.unreachable(peer, now, reason)
-        return self.on_tick(now)
+        return self._look_around(now)
 
     def on_tick(self, now: float) -> list[Effect]:
-        """To be called a few times a second."""
+        """To be called a few times a second; who does not drive the round has to look around half as often."""
         self._wake(now)
+        if not self._driving and 0 <= now - self._looked_at < LOOK_SECONDS:
+            return []
+        return self._look_around(now)
+
+    def _look_around(self, now: float) -> list[Effect]:
+        self._looked_at = now
         self._hears = self.board.liveness.hears(now)
         return self._settle([*self._watch.look(self.board.round, now), *self._look_ahead(now)], now)
 
