@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2p.errors import SwarmError
-from swarm.simulate.board import Board, NodeView
+from swarm.simulate.board import Board
 from swarm.simulate.clock import skewed
 from swarm.simulate.network import Network
+from swarm.simulate.ports import Ports
 from swarm.simulate.process import Child, processes_of, stop_all
 from swarm.simulate.scenario import Scenario
 from swarm.simulate.workspace import Workspace, clean_environment
@@ -56,6 +57,7 @@ class Fleet:
         self.problems: list[str] = []
         self._lives: dict[str, Life] = {}
         self._bootstrap_address = ""
+        self._free_ports, self._ports = Ports(), dict[str, tuple[int, int]]()
         skewed(max(map(abs, scenario.clocks), default=0.0), workspace.path)  # to fail now rather than later
         self._network = Network(workspace.state_dir("network")) if scenario.partitions else None
 
@@ -97,7 +99,7 @@ class Fleet:
 
     def start_bootstrap(self, waiting: Callable[[], None]) -> None:
         """Start it and wait for its address, calling `waiting` meanwhile. Raises SimulationFailed."""
-        child = self._launch_bootstrap(port=0)
+        child = self._launch_bootstrap()
         deadline = time.monotonic() + BOOTSTRAP_SECONDS
         while time.monotonic() < deadline:
             address = next((line.strip() for line in child.lines() if line.startswith("/")), None)
@@ -115,29 +117,35 @@ class Fleet:
     def start(self, name: str, *, found: bool = False) -> None:
         """A node, or the bootstrap once more; on the state directory and the ports that it had before, if any."""
         if name == BOOTSTRAP:
-            self._launch_bootstrap(port=_tcp_port(self._bootstrap_address))
+            self._launch_bootstrap()
             return
         clock = self.scenario.clock_of(name)
-        before = self.board.nodes.get(name)
-        config = self._write_config(name, found, before)
+        config = self._write_config(name, found)
         self.board.add(name, self.workspace.state_dir(name) / "events.jsonl", clock)
         self._spawn(name, "node", "--config", str(config), clock=clock)
 
-    def _launch_bootstrap(self, port: int) -> Child:
+    def _launch_bootstrap(self) -> Child:
         state = str(self.workspace.state_dir(BOOTSTRAP))
         clock = self.scenario.clock_of(BOOTSTRAP)
-        host = self._host(BOOTSTRAP)
+        host, port = self._host(BOOTSTRAP), self._ports_of(BOOTSTRAP)[0]
         return self._spawn(
             BOOTSTRAP, "bootstrap", "--host", host, "--port", str(port), "--state-dir", state, clock=clock
         )
 
-    def _write_config(self, name: str, found: bool, before: NodeView | None) -> Path:
+    def _ports_of(self, name: str) -> tuple[int, int]:
+        """The same in all its lives."""
+        if name not in self._ports:
+            self._ports[name] = self._free_ports.take(), self._free_ports.take()
+        return self._ports[name]
+
+    def _write_config(self, name: str, found: bool) -> Path:
         known = [view.addresses[0] for other in self.running() if (view := self.board.nodes[other]).addresses]
+        port, dht_port = self._ports_of(name)
         own = {
             "name": name,
             "host": self._host(name),
-            "port": before.port if before else 0,
-            "dht_port": _tcp_port(before.addresses[0]) if before and before.addresses else 0,
+            "port": port,
+            "dht_port": dht_port,
             "bootstrap_peers": (self._bootstrap_address, *known[:KNOWN_PEERS]),
             "found": found,
             "state_dir": self.workspace.state_dir(name),
@@ -269,7 +277,3 @@ def _how(child: Child) -> str:
     status = child.status
     assert status is not None
     return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-
-
-def _tcp_port(multiaddr: str) -> int:
-    return int(multiaddr.split("/")[4])
