@@ -13,24 +13,15 @@ from swarm.interrupt import interrupt_blocked_in_children
 from swarm.simulate.virtual.run import Result, Simulation
 from swarm.simulate.virtual.settings import Settings
 
-BATCH = 4
-"""Seeds that a process takes at a time."""
+SEEDS_A_PROCESS = 16
+"""Then it ends, and leaves the dead swarms to the system: to take them apart takes longer than to start another one."""
 CHECK_SECONDS = 0.1
 
 
-def collect_seldom() -> None:
-    """The objects of a swarm live to its end: to walk them again and again took a fifth of the time."""
-    gc.freeze()
+def run_seed(settings: Settings) -> Result:
+    """In a process of the pool. Nothing of a swarm dies before its end: to look for it took a fifth of the time."""
     gc.disable()
-
-
-def run_batch(batch: Sequence[Settings]) -> list[Result]:
-    """In a process of the pool, which keeps nothing of a swarm beyond its end."""
-    results = []
-    for settings in batch:
-        results.append(Simulation(settings).run())
-        gc.collect()
-    return results
+    return Simulation(settings).run()
 
 
 def run_seeds(
@@ -46,15 +37,16 @@ def run_seeds(
         return
     resource_tracker.ensure_running()  # which unblocks Ctrl-C when it has to start its process
     with interrupt_blocked_in_children():
-        pool = multiprocessing.get_context("spawn").Pool(jobs, collect_seldom)
-    batches = [every[first : first + BATCH] for first in range(0, len(every), BATCH)]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        pool = context.Pool(jobs, maxtasksperchild=SEEDS_A_PROCESS)
     with pool:
-        results = pool.imap_unordered(run_batch, batches)
-        for _ in batches:
-            yield from _next(results, check)
+        results = pool.imap_unordered(run_seed, every)
+        for _ in every:
+            yield _next(results, check)
 
 
-def _next(results: IMapIterator[list[Result]], check: Callable[[], None]) -> list[Result]:
+def _next(results: IMapIterator[Result], check: Callable[[], None]) -> Result:
     while True:
         check()
         try:
