@@ -54,9 +54,9 @@ class ErrorFeedback:
         copy_encoded(out, written)
         self._left[start] = written, left_P
 
-    def commit(self, mean: Encoded, share: float) -> None:
+    def commit(self, mean: Encoded, share: float, begin: int = 0) -> None:
         """The round is committed with this mean, of which our contribution is `share`, or will be in the next round
-        if it had no weight in this one.
+        if it had no weight in this one. `begin`: where in the vector the mean begins.
 
         A piece that we reduced counts if it was committed as we wrote it; an attempt that was given up may have left
         others behind. (Should two owners have written the same bytes, one after the other, both count them.)
@@ -67,7 +67,7 @@ class ErrorFeedback:
             same_scales = np.array_equal(written.scales_B, committed.scales_B)
             if same_scales and np.array_equal(written.codes, committed.codes):
                 left_P /= np.float32(share)
-                self.carry_P[start : start + written.count] += left_P
+                self.carry_P[begin + start : begin + start + written.count] += left_P
         self._left = {}
 
     def reset(self) -> None:

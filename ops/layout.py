@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 from ops.digest import digest
 
@@ -34,31 +34,36 @@ class Entry:
 
 @dataclass(frozen=True)
 class FlatLayout:
-    """The entries, one after the other and without gaps, in the order of the model's named parameters."""
+    """The entries, in the order of the model's named parameters; together they fill the vector without gaps."""
 
     entries: tuple[Entry, ...]
 
     @classmethod
-    def of(cls, parameters: Iterable[tuple[str, Sequence[int]]]) -> Self:
-        """Lay out (name, shape) pairs in their order. Raises BadLayout for a name that occurs twice."""
-        entries: list[Entry] = []
-        names: set[str] = set()
-        start = 0
+    def of(cls, parameters: Iterable[tuple[str, Sequence[int]]], place: Callable[[str], Any] = lambda _name: 0) -> Self:
+        """Lay out (name, shape) pairs one after the other, by their `place` and where that is equal as they come.
+
+        Raises BadLayout for a name that occurs twice.
+        """
+        shapes: dict[str, tuple[int, ...]] = {}
         for name, shape in parameters:
-            if name in names:
+            if name in shapes:
                 raise BadLayout(
                     f"parameter {name!r} occurs twice: a tied parameter has one entry, under its first name"
                 )
-            names.add(name)
-            stop = start + math.prod(shape)
-            entries.append(Entry(name, tuple(int(size) for size in shape), start, stop))
-            start = stop
-        return cls(tuple(entries))
+            shapes[name] = tuple(int(size) for size in shape)
+        starts: dict[str, int] = {}
+        start = 0
+        for name in sorted(shapes, key=place):
+            starts[name] = start
+            start += math.prod(shapes[name])
+        return cls(
+            tuple(Entry(name, shape, starts[name], starts[name] + math.prod(shape)) for name, shape in shapes.items())
+        )
 
     @property
     def count(self) -> int:
         """Number of values."""
-        return self.entries[-1].stop if self.entries else 0
+        return max((entry.stop for entry in self.entries), default=0)
 
     def entry(self, name: str) -> Entry:
         """The entry of that name. Raises KeyError."""
@@ -70,11 +75,17 @@ class FlatLayout:
 
     @cached_property
     def digest(self) -> bytes:
-        """BLAKE3 of names and shapes, 32 bytes; equal for equal layouts only (all lengths are written out)."""
+        """BLAKE3 of names, shapes and places, 32 bytes; equal for equal layouts only (all lengths are written out)."""
         words: list[bytes] = []
         for entry in self.entries:
             name = entry.name.encode()
-            words += [_number(len(name)), name, _number(len(entry.shape)), *map(_number, entry.shape)]
+            words += [
+                _number(len(name)),
+                name,
+                _number(len(entry.shape)),
+                *map(_number, entry.shape),
+                _number(entry.start),
+            ]
         return digest(b"".join(words))
 
 

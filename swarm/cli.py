@@ -57,6 +57,7 @@ LastRound = Annotated[int | None, typer.Option(help="Leave after this round [def
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No log lines; events are still written.")]
 Model = Annotated[str | None, typer.Option(help="Size of the model.")]
 InnerSteps = Annotated[int | None, typer.Option(help="H: inner steps in a round.")]
+Fragments = Annotated[int | None, typer.Option(help="F: a round averages one F-th of the model, in turn.")]
 BatchSize = Annotated[int | None, typer.Option(help="Samples in an inner step.")]
 CodecName = Annotated[str | None, typer.Option("--codec", help="Of pseudo-gradients: int8, int4, int2 or fp32.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the parameters and of the order of the samples.")]
@@ -89,6 +90,7 @@ def node(
     rounds: LastRound = None,
     model: Model = None,
     inner_steps: InnerSteps = None,
+    fragments: Fragments = None,
     batch_size: BatchSize = None,
     codec: CodecName = None,
     seed: Seed = None,
@@ -117,7 +119,7 @@ def node(
         "quiet": quiet or None,
     }
     shared = _run_options(model, inner_steps, batch_size, codec, seed)
-    shared |= {"min_peers": min_peers, "founders": founders}
+    shared |= {"min_peers": min_peers, "founders": founders, "fragments": fragments}
     _run_node(_load(config, {"node": own, "run": shared}))
 
 
@@ -155,6 +157,7 @@ def simulate(
     nodes: Annotated[int, typer.Option(help="Nodes that found the run.")] = 4,
     rounds: Annotated[int | None, typer.Option(help="Rounds to commit [default: 10; with [chaos]: no limit].")] = None,
     inner_steps: InnerSteps = None,
+    fragments: Fragments = None,
     codec: CodecName = None,
     join_at: Annotated[int | None, typer.Option(help="One more node starts after this round (0: none).")] = None,
     leave_at: Annotated[int | None, typer.Option(help="The last node leaves after this round (0: none).")] = None,
@@ -189,8 +192,10 @@ def simulate(
         with interrupt_ends_at_once():
             from swarm.simulate.virtual.command import simulate as simulate_virtually
 
-        raise typer.Exit(simulate_virtually(nodes, rounds, str(faults or "none"), links, seed, seeds, jobs))
-    options = {"run": _run_options(model, inner_steps, batch_size, codec, seed), "node": {"device": device}}
+        mix = str(faults or "none")
+        raise typer.Exit(simulate_virtually(nodes, rounds, mix, links, seed, seeds, jobs, fragments or 1))
+    run = _run_options(model, inner_steps, batch_size, codec, seed) | {"fragments": fragments}
+    options = {"run": run, "node": {"device": device}}
     settings = _load(config, options)
 
     from swarm.simulate.command import scenario_of, simulate

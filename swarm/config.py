@@ -82,6 +82,8 @@ class RunConfig(Table):
     """Samples in one inner step of one node."""
     inner_steps: Positive = 40
     """H: inner steps in a round."""
+    fragments: Annotated[int, Field(ge=1, le=32)] = 1
+    """F: each round averages one F-th of the model, in turn; so each part of it is averaged every F rounds."""
     overlap_steps: Annotated[int, Field(ge=0, le=1 << 40)] = 0
     """Inner steps of the next round, at most, that a node takes while a round is reduced; 0: it waits meanwhile."""
     overlap_weight: Annotated[float, Field(ge=0, le=1)] = 0.5

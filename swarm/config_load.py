@@ -59,6 +59,7 @@ def load_config(
         raise ConfigError("\n".join(problems))
     config = Config(run=RunConfig(**merged["run"]), node=NodeConfig(**merged["node"]))
     _check_schedule(config.run)
+    _check_fragments(config.run)
     return config
 
 
@@ -74,6 +75,17 @@ def _check_schedule(run: RunConfig) -> None:
         raise ConfigError(
             f"[run] decay_steps: {run.warmup_steps} warmup_steps and {run.decay_steps} decay_steps are more than the "
             f"{run.total_steps} total_steps; set a larger total_steps, or less of the others"
+        )
+
+
+def _check_fragments(run: RunConfig) -> None:
+    """Raises ConfigError."""
+    from swarm.model.sizes import SIZES
+
+    layers = SIZES[run.model].layers
+    if run.fragments > layers:
+        raise ConfigError(
+            f"[run] fragments: the model {run.model!r} has {layers} layers; give at most as many fragments"
         )
 
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
-from ops.digest import digest
 from p2p.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -56,17 +56,28 @@ def fill_first(run: RunConfig, out_P: NDArray[np.float32], seeded: Callable[[NDA
     from swarm.checkpoint.source import model_layout
 
     folder = _folder(run)
-    folder.fill(model_layout(folder.model), out_P)
+    folder.fill(model_layout(folder.model, run.fragments), out_P)
     return True
 
 
 def check_first(run: RunConfig, theta_P: NDArray[np.float32]) -> None:
     """Raises NoFirstParameters if others gave us something else than the digest says."""
-    if is_digest(run.initial) and digest(theta_P).hex() != run.initial:
+    if is_digest(run.initial) and _digest(run, theta_P) != run.initial:
         raise NoFirstParameters(
             f"the first parameters that others gave are not those of run.initial {run.initial[:16]}...: "
             "they are no members of this run, whatever they say; give bootstrap_peers of nodes that you trust"
         )
+
+
+def _digest(run: RunConfig, theta_P: NDArray[np.float32]) -> str:
+    """Of all parameters in the order of the model, wherever the run's vector has them."""
+    from swarm.checkpoint.source import model_layout
+    from swarm.model.sizes import SIZES
+
+    hasher = blake3()
+    for entry in model_layout(SIZES[run.model], run.fragments).entries:
+        hasher.update(theta_P[entry.start : entry.stop].data.cast("B"))
+    return hasher.hexdigest()
 
 
 def cannot_found(run: RunConfig) -> NoFirstParameters:

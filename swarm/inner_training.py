@@ -18,6 +18,7 @@ from ops.encoded import Encoded
 from ops.error_feedback import ErrorFeedback
 from ops.pseudo_gradient import all_finite
 from p2p.protocol import ledger
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.messages import Record
 from p2p.protocol.model import Range
 from p2p.reduce.reducer import Source
@@ -40,6 +41,8 @@ class Work:
     result: TrainResult | None
     ahead: int = 0
     """Of its inner steps, those taken before the round before it was committed."""
+    earlier: int = 0
+    """Tokens of earlier rounds whose work is in the source, too."""
 
 
 NOTHING = Work(0, (), None, None)
@@ -61,7 +64,12 @@ class Ahead:
 
 
 class InnerTraining:
-    """All methods belong to the trainer's thread."""
+    """All methods belong to the trainer's thread.
+
+    Where each round averages one fragment of the vector, the others stay what our own training has made of them until
+    it is their turn; what we have to give then is all that we have moved them since the last one. Whenever we fall out
+    of step, we begin anew: at the agreed parameters, all of them, with nothing to give of what was before.
+    """
 
     def __init__(
         self,
@@ -70,44 +78,82 @@ class InnerTraining:
         evaluation: SpareTimeEvaluation,
         codec: Codec,
         theta_P: Floats,
+        fragments: Fragments,
         feedback: ErrorFeedback | None = None,
     ) -> None:
-        """theta_P: the agreed parameters, moved by commits while nothing here reads them. `feedback`: for a codec that
-        is used with it."""
+        """theta_P: the agreed parameters, moved by commits while nothing here reads them. `fragments`: what each round
+        averages. `feedback`: for a codec that is used with it."""
         self._run, self._trainer, self._evaluation = run, trainer, evaluation
         self._codec, self._theta_P, self._local_P = codec, theta_P, trainer.vectors.local_P
-        self._feedback = feedback
+        self._feedback, self._fragments = feedback, fragments
+        self._trained: int | None = None
+        """The last round in which we trained, and of which the local vector is; None: we begin anew."""
+        self._tokens = [0] * len(fragments)
+        """Trained on since each fragment was averaged, or since we began anew."""
+
+    def begin_anew(self) -> None:
+        """A round was committed without us, or the agreed parameters are other ones."""
+        self._trained = None
 
     def train(
         self, round: int, ranges: Ranges, ahead: Ahead | None, should_stop: Callable[[], bool], on_step: OnStep
     ) -> tuple[Work, bool]:
         """The inner steps of `round` that are not yet taken, on these samples; whether the parameters stayed finite.
 
-        Without steps `ahead` they begin at the agreed parameters. With some, we have gone on from where the last
-        round's training ended; what we moved from there, times `overlap_weight`, is carried over to the agreed
-        parameters. So the pseudo-gradient is, as ever, how far the steps of this round have brought us from those.
+        Without steps `ahead` the parameters that the last rounds averaged begin at the agreed ones. With some, we have
+        gone on from where the last round's training ended; what we moved them from there, times `overlap_weight`, is
+        carried over. So our pseudo-gradient is, as ever, how far the steps since their last turn have brought us from
+        the agreed parameters.
         """
-        run, trainer = self._run, self._trainer
-        self._evaluation.make_way()
+        self._set_out(round, ahead)
         done = 0
-        if ahead is None:
-            trainer.load_flat(self._theta_P)
-        else:
+        if ahead is not None:
             assert not ledger.subtract(ahead.used, ranges), "trained on samples that are not ours"
-            trainer.shift_flat(self._local_P, self._theta_P, run.overlap_weight)
             done, ranges = ahead.steps, ledger.subtract(ranges, ahead.used)
-        result = self._steps(round, ranges, done, run.inner_steps - done, should_stop, on_step)
+        result = self._steps(round, ranges, done, self._run.inner_steps - done, should_stop, on_step)
         self._evaluation.come_back()
         used, _ = ledger.take(ranges, result.samples)
         if ahead is not None:
             used, result = ledger.merged((*ahead.used, *used)), self._joined(ahead.result, result)
-        finite = all_finite(self._local_P)
-        if not finite or not result.steps:
-            return NOTHING, finite
-        source = self._encode_pseudo_gradient
+        if not all_finite(self._local_P):
+            self.begin_anew()
+            return NOTHING, False
+        self._trained = round
+        return self._work(round, used if result.steps else (), result if result.steps else None, done), True
+
+    def _set_out(self, round: int, ahead: Ahead | None) -> None:
+        """Bring the model to the parameters at which this round's training begins, or goes on."""
+        trainer, goes_on = self._trainer, self._trained is not None
+        averaged = {self._fragments.of_round(last) for last in range(self._trained or 0, round)} if goes_on else set()
+        spans = [self._fragments.span(fragment) for fragment in sorted(averaged)]
+        self._tokens = [tokens * (goes_on and index not in averaged) for index, tokens in enumerate(self._tokens)]
+        if ahead is not None:
+            assert goes_on
+            for span in spans:
+                trainer.shift_flat(self._local_P, self._theta_P, self._run.overlap_weight, span)
+        elif len(averaged) < len(self._fragments) and goes_on:
+            for start, stop in spans:
+                np.copyto(self._local_P[start:stop], self._theta_P[start:stop])
+            if self._evaluation.under_way:
+                trainer.swap_flat(self._local_P)
+            else:
+                trainer.load_flat(self._local_P)
+        else:
+            self._evaluation.make_way()
+            trainer.load_flat(self._theta_P)
+
+    def _work(self, round: int, used: Ranges, result: TrainResult | None, done: int) -> Work:
+        """`result`: of this round's steps, None if there were none."""
+        tokens = result.tokens if result is not None else 0
+        self._tokens = [before + tokens for before in self._tokens]
+        weight = self._tokens[self._fragments.of_round(round)]
+        if not weight:
+            return NOTHING
+        begin, _ = self._fragments.span(round)
+        source = partial(self._encode_pseudo_gradient, begin)
         if self._feedback is not None:  # that of now: a round that we miss replaces it
-            source = partial(self._encode_with_feedback, self._feedback.carry_P)
-        return Work(result.tokens, used, source, result, done), True
+            source = partial(self._encode_with_feedback, self._feedback.carry_P, begin)
+        return Work(tokens, used, source, result, done, weight - tokens)
 
     def go_ahead(self, round: int, spare: Ranges, should_stop: Callable[[], bool]) -> Ahead | None:
         """Inner steps of `round` while the one before it is reduced, until should_stop() says that it is committed.
@@ -143,17 +189,18 @@ class InnerTraining:
             mfu=self._trainer.mfu(tokens, seconds),
         )
 
-    def _encode_pseudo_gradient(self, start: int, stop: int, out: Encoded) -> None:
-        """theta_global - theta_local of [start, stop), quantised; in kernel threads."""
-        self._codec.quantise_difference(self._theta_P[start:stop], self._local_P[start:stop], out)
+    def _encode_pseudo_gradient(self, begin: int, start: int, stop: int, out: Encoded) -> None:
+        """theta_global - theta_local of [start, stop), counted from `begin`, quantised; in kernel threads."""
+        own = slice(begin + start, begin + stop)
+        self._codec.quantise_difference(self._theta_P[own], self._local_P[own], out)
 
-    def _encode_with_feedback(self, carry_P: Floats, start: int, stop: int, out: Encoded) -> None:
+    def _encode_with_feedback(self, carry_P: Floats, begin: int, start: int, stop: int, out: Encoded) -> None:
         """The same, and what earlier rounds still owe; once a round for each stretch."""
-        own = slice(start, stop)
+        own = slice(begin + start, begin + stop)
         self._codec.quantise_with_feedback(self._theta_P[own], self._local_P[own], carry_P[own], out)
 
 
 def share_of(record: Record, peer: str) -> float:
     """What part of a record's mean is this member's; if it had no weight: of the next one's, if all weigh the same."""
-    own = next(seat.tokens for seat in record.seats if seat.peer == peer)
+    own = next(seat.weight for seat in record.seats if seat.peer == peer)
     return own / sum(record.weights) if own else 1 / len(record.next_view)

@@ -142,11 +142,12 @@ class Node:
         self._committing = False
         self._evaluation = SpareTimeEvaluation(parts.trainer)
         self._feedback = parts.feedback
+        theta_P, fragments = self.state.theta_P, self.state.fragments
         self._inner = InnerTraining(
-            config.run, self.trainer, self._evaluation, parts.codec, self.state.theta_P, parts.feedback
+            config.run, self.trainer, self._evaluation, parts.codec, theta_P, fragments, parts.feedback
         )
         run = config.run
-        self._health = OuterHealth(parts.codec, self.state.count, run.outer_lr, run.outer_momentum)
+        self._health = OuterHealth(parts.codec, self.state.fragments, run.outer_lr, run.outer_momentum)
         self._evaluating: asyncio.Future[None] | None = None
         self._meter = RoundMeter(parts)
         self._name = config.node.name or events.short(parts.member.me)
@@ -168,6 +169,7 @@ class Node:
                 await self._saver.after_round(self.member.head)
             else:
                 ahead = None  # its steps were taken from what this round was to become
+                self._inner.begin_anew()
                 self._health.missed()
                 if self._feedback is not None:
                     self._feedback.reset()
@@ -243,7 +245,7 @@ class Node:
             if work.source is not None:
                 carry_P = self._feedback.carry_P if self._feedback is not None else None
                 local_P = self.trainer.vectors.local_P
-                await self._in_trainer_thread(self._health.contribute, self.state.theta_P, local_P, carry_P)
+                await self._in_trainer_thread(self._health.contribute, round, self.state.theta_P, local_P, carry_P)
         if self._evaluation_is_due():
             await self._in_trainer_thread(self._begin_evaluation)
         return work
@@ -270,7 +272,7 @@ class Node:
         self._committing = True
         steps_ahead = self._go_ahead(work)
         try:
-            outcome = await self.member.commit_round(work.tokens, work.used, work.source)
+            outcome = await self.member.commit_round(work.tokens, work.used, work.source, work.earlier)
         finally:
             self._committing = False
         return outcome, await steps_ahead if steps_ahead is not None else None
@@ -278,8 +280,11 @@ class Node:
     async def _keep_rest(self, outcome: Committed) -> None:
         """What the committed mean lacks of those that we made goes into our next contribution (coarse codecs only)."""
         if self._feedback is not None and outcome.mean is not None:
-            share = share_of(outcome.record, self.member.me)
-            await self._in_trainer_thread(self._feedback.commit, outcome.mean, share)
+            share, (begin, _) = (
+                share_of(outcome.record, self.member.me),
+                self.state.fragments.span(outcome.record.round),
+            )
+            await self._in_trainer_thread(self._feedback.commit, outcome.mean, share, begin)
 
     def _go_ahead(self, work: Work) -> asyncio.Future[Ahead | None] | None:
         """Begin with the next round's inner steps, if there is one and the trainer has nothing else to do."""
@@ -376,6 +381,8 @@ class Node:
             theta_digest=outcome.state.theta.hex(),
             momentum_digest=outcome.state.momentum.hex(),
             codec=record.codec,
+            fragment=record.fragment,
+            fragments=record.fragments,
             attempt=record.ballot.attempt,
             **health,
             **self._meter.lap(),

@@ -12,6 +12,8 @@ With rho = 1 it is the lr / (1 - mu) of plain momentum, with rho = 0 the lr (1 +
 With N contributors of equal weight whose pseudo-gradients have nothing in common, the agreement is 1 / sqrt(N), as each
 is a part of the mean; with all alike it is 1. Noise and coarse codecs pull all cosines towards 0.
 
+Where a round averages a fragment of the vector, all four are of that fragment; rho is of its own successive means.
+
 The sample is fixed stretches spread evenly over the vector, so successive means are compared in the same places. Shape
 suffixes: _P the flat vector's values, _S those in the sample.
 """
@@ -26,6 +28,7 @@ from ops.codec import Codec
 from ops.encoded import Encoded
 from ops.jit import Floats
 from ops.pseudo_gradient import all_finite
+from p2p.protocol.fragments import Fragments
 
 STRETCH = 4096
 """Values; a multiple of every codec's block, so a sample is quantised as the vector is."""
@@ -46,36 +49,36 @@ NOT_KNOWN = Health(mean_cosine=None, outer_gain=None, codec_error=None, agreemen
 
 
 class OuterHealth:
-    """Reads what it is given and holds two samples: of the last mean and, within a round, of our pseudo-gradient."""
+    """Reads what it is given and holds samples: of the last means and, within a round, of our pseudo-gradient."""
 
-    def __init__(self, codec: Codec, count: int, lr: float, momentum: float) -> None:
-        """count: values in the vector. lr, momentum: of the outer step."""
+    def __init__(self, codec: Codec, fragments: Fragments, lr: float, momentum: float) -> None:
+        """fragments: of the vector, one of which is averaged a round. lr, momentum: of the outer step."""
         assert STRETCH % codec.block == 0
-        self._codec, self._lr, self._mu = codec, lr, momentum
-        self._stretches = stretches(count)
-        self._last: tuple[int, Floats] | None = None
-        """The last committed mean, and its round."""
+        self._codec, self._fragments, self._lr, self._mu = codec, fragments, lr, momentum
+        self._last: dict[int, tuple[int, Floats]] = {}
+        """The last committed mean of each fragment, and its round."""
         self._own: tuple[Floats, float | None] | None = None
         """Our pseudo-gradient of this round, and the codec's error on what we contribute."""
 
-    def contribute(self, theta_P: Floats, local_P: Floats, carry_P: Floats | None) -> None:
-        """Training has ended at `local`; `carry` is contributed, too (error feedback). Nothing is changed."""
+    def contribute(self, round: int, theta_P: Floats, local_P: Floats, carry_P: Floats | None) -> None:
+        """Training for it has ended at `local`; `carry` is contributed, too (error feedback). They are only read."""
         self._own = None
-        own_S = self._of(theta_P) - self._of(local_P)
-        given_S = own_S if carry_P is None else own_S + self._of(carry_P)
+        own_S = self._of(round, theta_P) - self._of(round, local_P)
+        given_S = own_S if carry_P is None else own_S + self._of(round, carry_P)
         if all_finite(own_S) and all_finite(given_S):
             self._own = own_S, codec_error(self._codec, given_S)
 
     def committed(self, round: int, mean: Encoded | None) -> Health:
         """The round's numbers. `mean`: what was applied; None: the round had no weight."""
         own, self._own = self._own, None
-        last, self._last = self._last, None
+        last = self._last.pop(self._fragments.of_round(round), None)
         rho = agreement = None
         if mean is not None:
             mean_S = self._decoded(mean)
-            rho = cosine(last[1], mean_S) if last is not None and last[0] == round - 1 else None
+            follows = last is not None and last[0] == round - len(self._fragments)
+            rho = cosine(last[1], mean_S) if last is not None and follows else None
             agreement = cosine(own[0], mean_S) if own is not None else None
-            self._last = round, mean_S
+            self._last[self._fragments.of_round(round)] = round, mean_S
         return Health(
             mean_cosine=rho,
             outer_gain=outer_gain(self._lr, self._mu, rho) if rho is not None else None,
@@ -87,13 +90,15 @@ class OuterHealth:
         """The round ended without us, and so does what we have of it."""
         self._own = None
 
-    def _of(self, x_P: Floats) -> Floats:
-        return np.concatenate([x_P[start:stop] for start, stop in self._stretches])
+    def _of(self, round: int, x_P: Floats) -> Floats:
+        begin, end = self._fragments.span(round)
+        return np.concatenate([x_P[begin + start : begin + stop] for start, stop in stretches(end - begin)])
 
     def _decoded(self, mean: Encoded) -> Floats:
-        mean_S = np.empty(sum(stop - start for start, stop in self._stretches), np.float32)
+        found = stretches(mean.count)
+        mean_S = np.empty(sum(stop - start for start, stop in found), np.float32)
         done = 0
-        for start, stop in self._stretches:
+        for start, stop in found:
             self._codec.decode(mean.slice(start, stop), mean_S[done : done + stop - start])
             done += stop - start
         return mean_S

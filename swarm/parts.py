@@ -25,6 +25,7 @@ from p2p.discovery.presence import Place, present
 from p2p.identity import Identity, verify
 from p2p.listener import Listener
 from p2p.member import Member
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.plan import Rules
 from p2p.protocol.serving import DeskLimits
@@ -90,17 +91,8 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         await warm
         state = _outer_state(run, codec, first, pool)
         saved_run = SavedRun(fields, fingerprint, trainer.layout, identity.peer_id)
-        rules = Rules(
-            fingerprint=fingerprint,
-            count=state.count,
-            codec=codec.name,
-            block=codec.block,
-            quota=(run.inner_steps + run.overlap_steps) * run.batch_size,
-            min_peers=run.min_peers,
-            founders=run.founders,
-        )
         listener = EventListener(log)
-        member = Member(identity, rules, state, chain, listener)
+        member = Member(identity, _rules(run, state, fingerprint), state, chain, listener)
         member.begin_at(first.head)
         mesh = Mesh(identity, RunIdentity(fingerprint, fields), member, bulk_lanes=node.bulk_lanes)
         keeper = await _open_keeper(node, state, fingerprint, listener, stack)
@@ -198,6 +190,20 @@ def _outer_state(run: RunConfig, codec: Codec, first: Beginning, pool: ThreadPoo
         momentum=run.outer_momentum,
         pool=pool,
         round=first.head.height if first.held else EMPTY,
+        fragments=Fragments.equal(first.theta_P.size, run.fragments, codec.block),
+    )
+
+
+def _rules(run: RunConfig, state: OuterState, fingerprint: bytes) -> Rules:
+    return Rules(
+        fingerprint=fingerprint,
+        count=state.count,
+        codec=state.codec.name,
+        block=state.codec.block,
+        quota=(run.inner_steps + run.overlap_steps) * run.batch_size,
+        min_peers=run.min_peers,
+        founders=run.founders,
+        cuts=state.fragments.bounds[1:-1],
     )
 
 

@@ -55,11 +55,15 @@ def describe(seen: Observation) -> dict[str, Any]:
         "fingerprint": seen.hello.fingerprint.hex(),
         "phase": status.phase,
         "round": status.height,
+        "fragment": record.fragment if record else None,
+        "fragments": record.fragments if record else None,
         "inner_step": status.inner_step,
         "tokens_total": status.tokens_total,
         "state_root": status.state_root.hex(),
         "head": status.head.hex(),
-        "members": [{"peer": seat.peer, "tokens": seat.tokens} for seat in record.seats] if record else [],
+        "members": [{"peer": seat.peer, "tokens": seat.tokens, "weight": seat.weight} for seat in record.seats]
+        if record
+        else [],
         "next_view": list(record.next_view) if record else [],
         "silent": {peer: round(age, 1) for peer, age in status.silent},
     }
@@ -77,12 +81,13 @@ def _run_fields(packed: bytes) -> dict[str, Any]:
 def table(address: str, facts: Mapping[str, Any]) -> Table:
     """The same for people."""
     shown = Table(title=f"node at {address}", title_justify="left", show_header=False)
-    contributors = sum(member["tokens"] > 0 for member in facts["members"])
+    contributors = sum(member["weight"] > 0 for member in facts["members"])
+    part = f", fragment {facts['fragment'] + 1} of {facts['fragments']}" if (facts["fragments"] or 1) > 1 else ""
     rows = {
         "peer": facts["peer"],
         "run": f"{facts['run']} ({facts['model']}), fingerprint {facts['fingerprint'][:16]}",
         "phase": f"{facts['phase']}, inner step {facts['inner_step']}",
-        "last round": "none yet" if facts["round"] < 0 else str(facts["round"]),
+        "last round": "none yet" if facts["round"] < 0 else f"{facts['round']}{part}",
         "members": f"{len(facts['members'])}, {contributors} of them in the mean; {len(facts['next_view'])} next",
         "tokens": f"{facts['tokens_total']:,}",
         "state": facts["state_root"][:16] or "not held yet",

@@ -31,6 +31,12 @@ class Fragments:
         """One fragment: each round averages everything."""
         return cls((0, count))
 
+    @classmethod
+    def equal(cls, count: int, fragments: int, block: int) -> Fragments:
+        """As equal as they can be if all are whole blocks, but for the last one's end."""
+        blocks = -(-count // block)
+        return cls((*(block * (blocks * cut // fragments) for cut in range(fragments)), count))
+
     def __len__(self) -> int:
         return len(self.bounds) - 1
 

@@ -53,6 +53,7 @@ def voted(ballot: Ballot, digest: bytes) -> Note:
 def committed(signed: SignedRecord) -> Note:
     """We learned of a commit that we can apply."""
     record = signed.record
+    part = {"fragment": record.fragment, "fragments": record.fragments} if record.fragments > 1 else {}
     return Note(
         "committed",
         {
@@ -63,6 +64,7 @@ def committed(signed: SignedRecord) -> Note:
             "weights": record.weights,
             "lost": tuple(seat.peer for seat in record.seats if not seat.present),
             "signatures": len(signed.signatures),
+            **part,
         },
     )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ops.layout import FlatLayout
+from ops.layout import Entry, FlatLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,4 +25,10 @@ class InnerState:
 
 def inner_layout(names: Sequence[str], model: FlatLayout) -> FlatLayout:
     """How these vectors, one after the other, are named in a file: `exp_avg/embedding.weight`, ..."""
-    return FlatLayout.of([(f"{name}/{entry.name}", entry.shape) for name in names for entry in model.entries])
+    return FlatLayout(
+        tuple(
+            Entry(f"{name}/{entry.name}", entry.shape, start + entry.start, start + entry.stop)
+            for start, name in zip(range(0, len(names) * model.count, model.count), names, strict=True)
+            for entry in model.entries
+        )
+    )

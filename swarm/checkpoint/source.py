@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ops.layout import FlatLayout
 from p2p.errors import SwarmError
+from p2p.protocol.model import MAX_FRAGMENTS
 from swarm.checkpoint.flat_file import BadFile
 from swarm.checkpoint.folder import CheckpointFolder
 from swarm.checkpoint.load import read_state
@@ -53,7 +54,7 @@ def read_parameters(path: Path, refused: Callable[[Path, str], None]) -> Paramet
         try:
             manifest = read_manifest(folder)
             model = _model(manifest)
-            layout = model_layout(model)
+            layout = model_layout(model, _fragments(manifest))
             theta_P = np.empty(layout.count, np.float32)
             read_state(folder, manifest, layout, theta_P)
         except BadFile as error:
@@ -65,10 +66,10 @@ def read_parameters(path: Path, refused: Callable[[Path, str], None]) -> Paramet
     )
 
 
-def model_layout(model: ModelConfig) -> FlatLayout:
-    """Where each parameter of a model of that shape lies in the flat vector."""
+def model_layout(model: ModelConfig, fragments: int = 1) -> FlatLayout:
+    """Where each parameter of a model of that shape lies in the flat vector of a run with so many fragments."""
     with torch.device("meta"):
-        return layout_of(Llama(model))
+        return layout_of(Llama(model), fragments)
 
 
 def _candidates(path: Path, refused: Callable[[Path, str], None]) -> list[Path]:
@@ -79,6 +80,14 @@ def _candidates(path: Path, refused: Callable[[Path, str], None]) -> list[Path]:
     for place, reason in bad:
         refused(place, reason)
     return [folder.path / one.name for one in found]
+
+
+def _fragments(manifest: Manifest) -> int:
+    """Raises BadFile."""
+    found = manifest.run.get("fragments", 1)
+    if not isinstance(found, int) or not 1 <= found <= MAX_FRAGMENTS:
+        raise BadFile(f"{MANIFEST} has the vector in {found!r} fragments")
+    return found
 
 
 def _model(manifest: Manifest) -> ModelConfig:

@@ -160,10 +160,13 @@ class Committed(Event):
     """Hash of the record, hex."""
     members: tuple[str, ...]
     weights: tuple[int, ...]
-    """Tokens of each member."""
+    """Of each member in the mean: tokens it trained on since what is averaged was averaged last."""
     lost: tuple[str, ...] = ()
     """Members that contributed and did not live to see it."""
     signatures: int
+    fragment: int = 0
+    """Which part of the vector was averaged, of so many:"""
+    fragments: int = 1
 
 
 class AskedForRecord(Event):
@@ -227,7 +230,7 @@ class Round(Event):
     loss: float | None
     """Mean training loss of this node's inner steps, nats per token; None if it did not train in this round."""
     tokens: int
-    """This node's weight in the mean: tokens it trained on."""
+    """Tokens this node trained on in this round: its weight in the mean, where a round averages the whole vector."""
     inner_steps: int
     ahead_steps: int = 0
     """Of them, those taken while the round before was reduced."""
@@ -255,6 +258,9 @@ class Round(Event):
     momentum_digest: str
     codec: str
     attempt: int
+    fragment: int = 0
+    """Which part of the vector was averaged, of so many:"""
+    fragments: int = 1
     mean_cosine: float | None = None
     """rho, the cosine of this round's mean and the last one's; that and the next three by a sample of the vector, and
     None where they are not known (swarm/outer_health.py)."""
@@ -277,8 +283,10 @@ class Round(Event):
         speed = f" at {self.tokens / self.train_seconds:,.0f} tokens/s" if self.tokens and self.train_seconds else ""
         mfu = f", {100 * self.mfu:.1f} % MFU" if self.mfu is not None else ""
         tries = f", attempt {self.attempt}" if self.attempt else ""
+        fragment = f" (fragment {self.fragment + 1} of {self.fragments})" if self.fragments > 1 else ""
         return (
-            f"round {self.round} committed: {loss}, {self.contributors} of {len(self.members)} members in the mean, "
+            f"round {self.round}{fragment} committed: {loss}, "
+            f"{self.contributors} of {len(self.members)} members in the mean, "
             f"train {self.train_seconds:.1f} s{waited}{speed}{mfu}, reduce {self.reduce_seconds:.2f} s, "
             f"{megabytes(self.bytes_sent)} sent{tries}"
         )

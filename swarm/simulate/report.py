@@ -5,7 +5,8 @@ Totals are over rounds that trained (round 0 only forms the first view):
 - bytes_per_param_per_round: mean over members and rounds of the bytes a member sent, at its sockets and TLS included,
   per parameter; state sent to newcomers is not in it (see transfer_bytes_sent of each row).
 - expected_bytes_per_param: the butterfly's payload for the same members and rounds, (N-1)/N * (1 + C/N) * bits/8 for N
-  members of which C contribute: parts to N-1 owners from contributors, one N-th of the mean to N-1 others by all.
+  members of which C contribute: parts to N-1 owners from contributors, one N-th of the mean to N-1 others by all; an
+  F-th of that where a round averages one of F fragments.
 - longest_stall_seconds: the longest time between the first commits of two successive rounds, wherever they were.
 - utilisation: the part of their time that members who trained spent training: training / (training + reduce + waiting),
   where the denominator is the whole time from commit to commit.
@@ -66,7 +67,9 @@ def totals(board: Board, rounds: list[Round], codec: str, params: int, bits: flo
         "tokens_per_second": tokens_per_second(trained),
         "mfu": _mean(event.mfu for event in trained if event.mfu is not None),
         "bytes_per_param_per_round": _mean((e.bytes_sent - e.transfer_bytes_sent) / params for e in trained),
-        "expected_bytes_per_param": _mean(expected_bytes(len(e.members), e.contributors, bits) for e in trained),
+        "expected_bytes_per_param": _mean(
+            expected_bytes(len(e.members), e.contributors, bits) / e.fragments for e in trained
+        ),
         "utilisation": utilisation(trained),
         "held_out_loss_first": losses[0] if losses else None,
         "held_out_loss_last": losses[-1] if losses else None,

@@ -31,6 +31,7 @@ def step_config(run: RunConfig) -> StepConfig:
         weight_decay=run.weight_decay,
         grad_clip=run.grad_clip,
         z_loss=run.z_loss,
+        fragments=run.fragments,
         precision=run.precision,
     )
 

@@ -1,6 +1,7 @@
 """Between a rank's shards and the flat vector, which is all that the network sees.
 
-The flat vector is fp32, in the order of the model's named parameters. Rank r owns, of every parameter, the rows that
+The flat vector is fp32, in the order of the model's named parameters, or strided by layers where a run averages a
+fragment of it a round (swarm/model/fragments.py). Rank r owns, of every parameter, the rows that
 FSDP2's dim-0 sharding gives it; each rank copies its own rows to or from the one vector of the node, so nothing is ever
 gathered and no rank holds a copy.
 
@@ -10,6 +11,7 @@ Shape suffix: P values of the flat vector.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,15 +20,17 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ops.layout import FlatLayout
+from swarm.model.fragments import place
 from swarm.train.group import LocalGroup
 
 SHIFTED_VALUES = 1 << 18
 """Values of which a copy is held at a time."""
 
 
-def layout_of(model: nn.Module) -> FlatLayout:
-    """Names and full shapes of a model's parameters, in order; the same for every sharding (meta tensors do)."""
-    return FlatLayout.of([(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()])
+def layout_of(model: nn.Module, fragments: int = 1) -> FlatLayout:
+    """Where a run with so many fragments has a model's parameters; the same for every sharding (meta tensors do)."""
+    parameters = [(name, tuple(parameter.shape)) for name, parameter in model.named_parameters()]
+    return FlatLayout.of(parameters, partial(place, fragments=fragments))
 
 
 def store_flat(model: nn.Module, layout: FlatLayout, group: LocalGroup, out_P: NDArray[np.float32]) -> None:
@@ -63,10 +67,12 @@ def shift_flat(
     from_P: NDArray[np.float32],
     to_P: NDArray[np.float32],
     weight: float,
+    span: tuple[int, int],
 ) -> None:
-    """Set this rank's rows of every parameter to to_P + weight x (what they are - from_P); both are only read."""
-    pairs = zip(_rows(model, layout, group, from_P), _rows(model, layout, group, to_P), strict=True)
-    for (here_P, local_P), (there_P, _) in pairs:
+    """Set this rank's values in [start, stop) of the vector to to_P + weight x (what they are - from_P); from_P and
+    to_P are only read."""
+    rows = (_rows(model, layout, group, x_P, span) for x_P in (from_P, to_P))
+    for (here_P, local_P), (there_P, _) in zip(*rows, strict=True):
         for start in range(0, here_P.size, SHIFTED_VALUES):
             piece = slice(start, start + SHIFTED_VALUES)
             moved_P = local_P[piece].to("cpu", copy=True).numpy()
@@ -83,9 +89,13 @@ def local_shard(tensor: Tensor) -> Tensor:
 
 
 def _rows(
-    model: nn.Module, layout: FlatLayout, group: LocalGroup, flat_P: NDArray[np.float32]
+    model: nn.Module,
+    layout: FlatLayout,
+    group: LocalGroup,
+    flat_P: NDArray[np.float32],
+    span: tuple[int, int] | None = None,
 ) -> Iterator[tuple[NDArray[np.float32], Tensor]]:
-    """(slice of the flat vector, this rank's local values of it) for every parameter that has rows here."""
+    """(slice of the flat vector, this rank's local values of it) for every parameter that has rows here, in `span`."""
     assert flat_P.shape == (layout.count,), "not a flat vector of this model"
     assert flat_P.dtype == np.float32, "the flat vector is fp32"
     for name, parameter in model.named_parameters():
@@ -93,5 +103,6 @@ def _rows(
         start, stop = layout.entry(name).shard(group.rank, group.world)
         local_P = local_shard(parameter).view(-1)
         assert local_P.numel() == stop - start, f"{name}: the shard is not the rows of rank {group.rank}"
-        if stop > start:
-            yield flat_P[start:stop], local_P
+        low, high = (start, stop) if span is None else (max(start, span[0]), min(stop, span[1]))
+        if high > low:
+            yield flat_P[low:high], local_P[low - start : high - start]

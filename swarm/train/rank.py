@@ -56,7 +56,7 @@ class RankTrainer:
         self.feed = Feed(reader.batch)
         self.held_out: Batch = reader.held_out(config.held_out_tokens)
         self.model = sharded_model(model, group, config.precision, self.local)
-        self.layout: FlatLayout = layout_of(self.model)
+        self.layout: FlatLayout = layout_of(self.model, config.fragments)
         self._parameters = list(self.model.parameters())
         self._optimizers = build_optimizers(self.model, config, group)
         self.steps_taken = 0
@@ -85,9 +85,11 @@ class RankTrainer:
         """Exchange this rank's rows of the parameters with those in other_P."""
         swap_flat(self.model, self.layout, self.group, other_P)
 
-    def shift_flat(self, from_P: NDArray[np.float32], to_P: NDArray[np.float32], weight: float) -> None:
-        """Set this rank's rows of the parameters to to_P + weight x (what they are - from_P)."""
-        shift_flat(self.model, self.layout, self.group, from_P, to_P, weight)
+    def shift_flat(
+        self, from_P: NDArray[np.float32], to_P: NDArray[np.float32], weight: float, span: tuple[int, int]
+    ) -> None:
+        """Set this rank's values in [start, stop) of the vector to to_P + weight x (what they are - from_P)."""
+        shift_flat(self.model, self.layout, self.group, from_P, to_P, weight, span)
 
     def optimizer_vectors(self) -> tuple[str, ...]:
         """What the optimizer keeps for each parameter (AdamW: exp_avg, exp_avg_sq); nothing before its first step."""

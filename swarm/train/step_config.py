@@ -29,6 +29,7 @@ class StepConfig:
     betas: tuple[float, float] = (0.9, 0.95)
     precision: Precision = "fp32"  # of the computation; parameters, optimizer state and sums are fp32 always
     held_out_tokens: int = HELD_OUT_TOKENS
+    fragments: int = 1  # of the flat vector, whose order follows from it
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,13 +110,16 @@ class InnerTrainer:
         with self._others.doing(lambda _rank: Swap(vector=self.vectors.index(other_P))):
             self.own.swap_flat(other_P)
 
-    def shift_flat(self, from_P: NDArray[np.float32], to_P: NDArray[np.float32], weight: float) -> None:
-        """Set the parameters to to_P + weight x (what they are - from_P); both are only read."""
+    def shift_flat(
+        self, from_P: NDArray[np.float32], to_P: NDArray[np.float32], weight: float, span: tuple[int, int]
+    ) -> None:
+        """Set the parameters in [start, stop) of the vector to to_P + weight x (what they are - from_P); from_P and
+        to_P are only read."""
         index = self.vectors.index
         with self._others.doing(
-            lambda _rank: Shift(from_vector=index(from_P), to_vector=index(to_P), weight=weight),
+            lambda _rank: Shift(from_vector=index(from_P), to_vector=index(to_P), weight=weight, span=span),
         ):
-            self.own.shift_flat(from_P, to_P, weight)
+            self.own.shift_flat(from_P, to_P, weight, span)
 
     def inner_state(self) -> InnerState:
         """A copy of what the optimizer keeps (AdamW: its moments) and its counter, for a checkpoint."""

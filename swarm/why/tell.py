@@ -143,6 +143,8 @@ class _Story:
         else:
             low, high = min(weights.values()), max(weights.values())
             what = f"the mean of {sum(weights.values()):,} tokens by {len(weights)} members, {low:,} to {high:,} each"
+        if event.fragments > 1:
+            what = f"fragment {event.fragment + 1} of {event.fragments}, {what}"
         lost = f"; {self.names.all(event.lost)} did not live to see it" if event.lost else ""
         signed = "1 signature" if event.signatures == 1 else f"{event.signatures} signatures"
         return f"Committed in attempt {event.attempt}: record {event.record[:12]}, {signed}, {what}{lost}."

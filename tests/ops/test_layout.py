@@ -74,3 +74,14 @@ def test_the_digest_tells_layouts_apart() -> None:
     digests = {FlatLayout.of(parameters).digest for parameters in layouts}
     assert len(digests) == len(layouts)
     assert FlatLayout.of([("a", [2, 3])]).digest == FlatLayout.of([("a", torch.Size([2, 3]))]).digest
+
+
+@given(shapes, st.lists(st.integers(0, 2), min_size=6, max_size=6))
+def test_parameters_may_lie_in_another_order_than_they_come_in(sizes: list[tuple[int, ...]], places: list[int]) -> None:
+    where = {f"p{n}": places[n] for n in range(len(sizes))}
+    layout = FlatLayout.of(((f"p{n}", shape) for n, shape in enumerate(sizes)), where.__getitem__)
+    assert [entry.name for entry in layout.entries] == list(where)
+    laid = sorted(layout.entries, key=lambda entry: (entry.start, entry.stop, where[entry.name]))
+    assert [value for entry in laid for value in range(entry.start, entry.stop)] == list(range(layout.count))
+    full = [entry for entry in laid if entry.stop > entry.start]
+    assert [where[entry.name] for entry in full] == sorted(where[entry.name] for entry in full)

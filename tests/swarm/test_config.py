@@ -37,6 +37,7 @@ class TestSchedule:
         ("steps", "complaint"),
         [
             ("inner_steps = 5\noverlap_steps = 6", "overlap_steps: 6 is more than a round has; inner_steps is 5"),
+            ("fragments = 5", "fragments: the model 'demo' has 4 layers; give at most as many"),
             ("decay_steps = 5", "decay_steps: nobody knows when to begin; set total_steps"),
             (
                 "warmup_steps = 6\ntotal_steps = 10\ndecay_steps = 5",

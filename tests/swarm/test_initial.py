@@ -60,6 +60,15 @@ def test_a_digest_alone_has_to_be_filled_by_others_and_is_checked(folder: Path) 
     assert "give the model's folder instead" in str(cannot_found(run))
 
 
+def test_the_digest_does_not_hang_on_where_a_runs_vector_has_the_parameters(folder: Path) -> None:
+    out_P = np.empty_like(THETA_P)
+    run = RunConfig(initial=str(folder), fragments=3)
+    assert initial_digest(run) == DIGEST
+    assert fill_first(run, out_P, never)
+    assert out_P.tobytes() != THETA_P.tobytes()
+    check_first(RunConfig(initial=DIGEST, fragments=3), out_P)
+
+
 def test_another_model_is_refused_and_what_differs_named(tmp_path: Path) -> None:
     write_model(tmp_path, theta_of(BYTES), model_layout(BYTES), BYTES, context=128)
     with pytest.raises(

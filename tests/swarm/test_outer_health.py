@@ -13,6 +13,7 @@ from ops.codec import CODECS, get_codec
 from ops.encoded import Encoded
 from ops.jit import Floats
 from ops.outer_step import nesterov_step
+from p2p.protocol.fragments import Fragments
 from swarm.outer_health import NOT_KNOWN, STRETCH, STRETCHES, OuterHealth, codec_error, cosine, outer_gain, stretches
 
 COUNT = 5000
@@ -30,7 +31,7 @@ def encoded(x_P: Floats) -> Encoded:
 
 
 def health() -> OuterHealth:
-    return OuterHealth(FP32, COUNT, 0.7, 0.9)
+    return OuterHealth(FP32, Fragments.whole(COUNT), 0.7, 0.9)
 
 
 @given(st.integers(1, 3 * STRETCH * STRETCHES))
@@ -104,21 +105,21 @@ def test_a_round_is_compared_with_the_one_before_it() -> None:
 
 def test_the_own_contribution_is_compared_with_the_mean_of_its_round_only() -> None:
     node, theta_P, own_P = health(), gaussian(1), gaussian(2)
-    node.contribute(theta_P, theta_P - own_P, None)
+    node.contribute(1, theta_P, theta_P - own_P, None)
     first = node.committed(1, encoded(own_P + gaussian(3)))
     assert first["agreement"] == pytest.approx(2**-0.5, abs=0.03), "half of the mean, and the other half unrelated"
     assert first["codec_error"] == 0.0
     assert node.committed(2, encoded(own_P))["agreement"] is None, "it did not train in the second"
-    node.contribute(theta_P, theta_P - own_P, None)
+    node.contribute(1, theta_P, theta_P - own_P, None)
     node.missed()
     assert node.committed(4, encoded(own_P)) == NOT_KNOWN
 
 
 def test_what_earlier_rounds_owe_is_written_too_but_is_not_what_was_learned() -> None:
     codec = get_codec("int2")
-    node, theta_P, own_P = OuterHealth(codec, COUNT, 0.7, 0.9), gaussian(1), gaussian(2)
+    node, theta_P, own_P = OuterHealth(codec, Fragments.whole(COUNT), 0.7, 0.9), gaussian(1), gaussian(2)
     carry_P = -np.float32(0.5) * own_P
-    node.contribute(theta_P, theta_P - own_P, carry_P)
+    node.contribute(1, theta_P, theta_P - own_P, carry_P)
     mean = Encoded.allocate(codec, COUNT)
     codec.quantise(own_P, mean)
     found = node.committed(1, mean)
@@ -129,8 +130,8 @@ def test_what_earlier_rounds_owe_is_written_too_but_is_not_what_was_learned() ->
 
 def test_what_is_sampled_of_a_large_vector_is_the_same_part_of_all() -> None:
     count = STRETCH * (STRETCHES + 77) + 5
-    node, own_P = OuterHealth(FP32, count, 0.7, 0.9), gaussian(4, count)
-    node.contribute(np.zeros(count, np.float32), -own_P, None)
+    node, own_P = OuterHealth(FP32, Fragments.whole(count), 0.7, 0.9), gaussian(4, count)
+    node.contribute(1, np.zeros(count, np.float32), -own_P, None)
     assert node.committed(1, encoded(own_P))["agreement"] == pytest.approx(1.0)
 
 
@@ -138,5 +139,19 @@ def test_what_is_not_finite_has_no_health() -> None:
     node = health()
     theta_P = gaussian(1)
     theta_P[0] = np.inf
-    node.contribute(theta_P, gaussian(2), None)
+    node.contribute(1, theta_P, gaussian(2), None)
     assert node.committed(1, encoded(gaussian(3))) == NOT_KNOWN
+
+
+def test_each_fragment_has_a_health_of_its_own() -> None:
+    """Of its own stretch of the vector, and of the mean that it had one turn before."""
+    fragments = Fragments((0, 2048, COUNT))
+    node, own_P, other_P = OuterHealth(FP32, fragments, 0.7, 0.9), gaussian(1), gaussian(2)
+    node.contribute(2, np.zeros(COUNT, np.float32), -own_P, None)
+    first = node.committed(2, encoded(own_P[:2048]))
+    assert first["agreement"] == pytest.approx(1.0)
+    assert first["mean_cosine"] is None
+    assert node.committed(3, encoded(other_P[2048:]))["mean_cosine"] is None
+    assert node.committed(4, encoded(-own_P[:2048]))["mean_cosine"] == pytest.approx(-1.0)
+    assert node.committed(5, encoded(other_P[2048:]))["mean_cosine"] == pytest.approx(1.0)
+    assert node.committed(8, encoded(own_P[:2048]))["mean_cosine"] is None, "it missed one turn"

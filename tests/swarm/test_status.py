@@ -77,7 +77,10 @@ def test_facts_are_plain_values() -> None:
     assert facts["peer"] == PEER
     assert facts["run"] == "my [red]run"
     assert facts["round"] == 3
-    assert facts["members"] == [{"peer": PEER, "tokens": 5}, {"peer": OTHER, "tokens": 0}]
+    assert facts["members"] == [
+        {"peer": PEER, "tokens": 5, "weight": 5},
+        {"peer": OTHER, "tokens": 0, "weight": 0},
+    ]
     assert facts["next_view"] == [PEER]
     assert facts["silent"] == {OTHER: 4.2}
 
@@ -87,6 +90,12 @@ def test_the_table_says_what_matters_and_takes_a_name_for_a_name() -> None:
     for words in (PEER, "my [red]run (demo)", "training, inner step 7", "2, 1 of them in the mean; 1 next", "12,345"):
         assert words in text
     assert f"{OTHER} for 4.2 s" in text
+
+
+def test_a_round_that_averaged_one_fragment_says_which() -> None:
+    record = RECORD.model_copy(update={"fragments": 4})
+    assert "3, fragment 4 of 4" in printed(replace(SEEN, record=SignedRecord(record=record, signatures=())))
+    assert "fragment" not in printed(SEEN)
 
 
 def test_a_node_before_its_first_record() -> None:

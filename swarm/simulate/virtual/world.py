@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 
 from p2p.protocol.chain import MemoryChain, record_hash
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.messages import Plan, SignedRecord
 from p2p.protocol.plan import Rules
 from swarm.simulate.virtual.checker import Checker, Signer, Violation
@@ -39,7 +40,7 @@ class World:
             min_peers=settings.quorum,
             founders=settings.nodes,
             pieces=settings.pieces,
-            cuts=tuple(BLOCK * (count // BLOCK * cut // settings.fragments) for cut in range(1, settings.fragments)),
+            cuts=Fragments.equal(count, settings.fragments, BLOCK).bounds[1:-1],
         )
         self.value_bytes = settings.vector_bytes / count
         self.timeline = Timeline()

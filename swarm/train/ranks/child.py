@@ -99,8 +99,8 @@ def _obey(command: object, lent: list[SharedMemory], trainer: RankTrainer, vecto
             trainer.store_flat(vectors.all_P[vector])
         case messages.Swap(vector=vector):
             trainer.swap_flat(vectors.all_P[vector])
-        case messages.Shift(from_vector=start, to_vector=goal, weight=weight):
-            trainer.shift_flat(vectors.all_P[start], vectors.all_P[goal], weight)
+        case messages.Shift(from_vector=start, to_vector=goal, weight=weight, span=span):
+            trainer.shift_flat(vectors.all_P[start], vectors.all_P[goal], weight, span)
         case messages.Step():
             indices = indices_of(command.samples)
             batch = trainer.fetch(indices, map(indices_of, command.ahead))

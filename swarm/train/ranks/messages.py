@@ -65,6 +65,8 @@ class Shift(_Message):
     from_vector: Count
     to_vector: Count
     weight: Annotated[float, Field(ge=0, le=1)]
+    span: tuple[Count, Count]
+    """Of the vector."""
 
 
 class Step(_Message):

@@ -44,6 +44,15 @@ def test_a_round_touches_what_a_stretch_has_in_common_with_its_fragment(
     assert touched == set(range(*fragments.span(round))) & set(range(start, stop))
 
 
+@given(st.integers(1, 300), st.integers(1, 32), st.integers(1, 7))
+def test_equal_fragments_are_whole_blocks_of_which_they_have_as_many(count: int, fragments: int, block: int) -> None:
+    cut = Fragments.equal(count, fragments, block)
+    assert (len(cut), cut.count) == (fragments, count)
+    assert all(bound % block == 0 for bound in cut.bounds[:-1])
+    blocks = [-(-cut.size(index) // block) for index in range(fragments)]
+    assert max(blocks) - min(blocks) <= 1
+
+
 def test_a_member_counts_all_rounds_since_its_fragment_was_averaged_or_the_newest_of_them() -> None:
     assert earlier_tokens(()) == {0}
     assert earlier_tokens((30, 0, 20)) == {0, 20, 50}

@@ -120,6 +120,13 @@ def test_a_round_without_trouble() -> None:
     ]
 
 
+def test_a_round_that_averaged_one_fragment_says_which() -> None:
+    told = [(at, event) for at, event in quiet(A) if not isinstance(event, Committed)]
+    part = committed((A, B, C)).model_copy(update={"fragment": 3, "fragments": 4})
+    (line,) = [line for line in tell([log(A, *told, (4.04, part))], 7) if line.startswith("Committed")]
+    assert "3 signatures, fragment 4 of 4, the mean of" in line
+
+
 DEATH = "link lost (connection reset), redial failed (connection refused), and nobody hears it"
 
 

@@ -108,7 +108,7 @@ def test_the_flat_vector_survives_ranks_whose_shares_are_uneven() -> None:
         assert local_P.tobytes() == theta_P.tobytes()
         trainer.swap_flat(local_P)
         assert local_P.tobytes() == doubled
-        trainer.shift_flat(theta_P, local_P, 0.5)
+        trainer.shift_flat(theta_P, local_P, 0.5, (0, theta_P.size))
         trainer.store_flat(local_P)
         assert local_P.tobytes() == doubled
 
