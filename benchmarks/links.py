@@ -5,10 +5,13 @@
 Mesh, TLS and reducer of a real node, one process and network namespace each; between them access links with rate,
 delay, loss and a queue, emulated by a program of ours (link_emulator.c), for kernels without netem. Each case reduces
 one int8 vector several times; the first is a warm-up: connections are young. `bound` is 2(N-1)/N times the codes' bytes
-over the rate, or for unequal links what the best shares of the work take; headers of TCP, IP and Ethernet take 4.5 %
-more. The namespaces' congestion control is reno, which stands for what most machines have: there only it and BBR may be
-chosen. The machine does all nodes' work and the emulator's: a case is marked when the cores were busier than 85 %, and
-the load says what else ran. A run of all cases is appended to benchmarks/links.log.
+over the rate, or for unequal links what the best shares of the work take. In brackets: with the headers of TLS, TCP, IP
+and Ethernet, and a round trip, half of it until the first Go has come and half for the last mean's way;
+acknowledgements, which share the links, are not counted. Between two reduces there is a pause, as nodes train then:
+after 10 s without data BBR takes the round trip's time anew, for which it stops sending otherwise. The namespaces'
+congestion control is reno, which stands for what most machines have: there only it and BBR may be chosen. The machine
+does all nodes' work and the emulator's: a case is marked when the cores were busier than 85 %, and the load says what
+else ran. A run of all cases is appended to benchmarks/links.log.
 """
 
 from __future__ import annotations
@@ -36,6 +39,8 @@ from p2p.protocol.shares import Rates, best_shares, seconds
 WORKER = Path(__file__).with_name("links_node.py")
 LOG = Path(__file__).with_suffix(".log")
 FINGERPRINT = bytes(32)
+HEADERS = 1514 / 1448 * (16384 + 22) / 16384
+"""Ethernet's, IP's and TCP's around 1448 bytes, and TLS' around 16 KiB."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +155,10 @@ def play(name: str, case: Case, options: argparse.Namespace, report: Report) -> 
     hosts = Hosts(WORKER, lines, Way(case.rtt_ms, case.loss), options.congestion, values=values, lanes=options.lanes)
     with hosts:
         swarm = Swarm(hosts, values)
-        turns = [swarm.reduce() for _ in range(options.turns + 1)]
+        turns = [swarm.reduce()]
+        for _ in range(options.turns):
+            time.sleep(options.pause)
+            turns.append(swarm.reduce())
         show(name, case, optimum(lines, values), turns, options, report)
         if case.slows_by > 1:
             slow_down(name, case, swarm, options, report)
@@ -159,13 +167,17 @@ def play(name: str, case: Case, options: argparse.Namespace, report: Report) -> 
 def show(name: str, case: Case, bound: float, turns: list[Turn], options: argparse.Namespace, report: Report) -> None:
     times = [turn.seconds for turn in turns[1:]]
     median = statistics.median(times)
+    possible = bound * HEADERS + case.rtt_ms / 1e3
     busy = statistics.median(turn.busy for turn in turns[1:])
-    emulator = statistics.median(turn.emulator_cpu / turn.seconds for turn in turns[1:])
+    nodes, emulator = (
+        statistics.median(cpu) for cpu in zip(*((turn.nodes_cpu, turn.emulator_cpu) for turn in turns[1:]), strict=True)
+    )
     report(
         f"{name:<11} {options.members} x {options.values:g}M  {case.mbit:4.0f} Mbit/s {case.rtt_ms:3.0f} ms"
-        f"  {median:7.3f} s ({min(times):.3f}-{max(times):.3f})  bound {bound:6.3f} s"
-        f"  {bound / median:.2f} of it (first {bound / turns[0].seconds:.2f}; bar {case.bar:.2f})"
-        f"  cores {100 * busy:.0f} % busy (emulator {100 * emulator:.0f} % of one)"
+        f"  {median:7.3f} s ({min(times):.3f}-{max(times):.3f})"
+        f"  bound {bound:.3f} s [{possible:.3f}]  {bound / median:.2f} of it [{possible / median:.2f}]"
+        f" (first {bound / turns[0].seconds:.2f}; bar {case.bar:.2f})"
+        f"  cores {100 * busy:.0f} % busy (CPU: nodes {nodes:.2f} s, emulator {emulator:.2f} s)"
         f"{'  machine-limited' if busy > 0.85 else ''}  {turns[-1].measured}"
     )
 
@@ -192,6 +204,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=4)
     parser.add_argument("--only", help="comma-separated: " + ", ".join(CASES))
     parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--pause", type=float, default=11.0, help="seconds between two reduces")
     parser.add_argument("--lanes", type=int, default=1, help="bulk connections between two nodes")
     parser.add_argument("--congestion", default="reno", help="congestion control of the namespaces")
     options = parser.parse_args()

@@ -17,6 +17,12 @@ from p2p.protocol.model import BadMessage
 WRITE_BYTES = 128 << 10
 """Payload handed to TLS at once: what is encrypted in one go stays in the cache."""
 HIGH_WATER_BYTES = 512 << 10
+UNSENT_BYTES = 256 << 10
+"""What the kernel is given ahead of what it may send: the rest waits here, where its order can still be changed."""
+READ_BYTES = 128 << 10
+"""What a read is worth being woken for, inside of a frame: on an ordinary link data comes in by a few KiB."""
+UNDECRYPTED_BYTES = 32 << 10
+"""More than TLS holds of what was read and not handed on: a record that is not whole, and what records weigh."""
 DEAD_AFTER_SECONDS = 20
 
 
@@ -68,6 +74,8 @@ class Connection(asyncio.BufferedProtocol):
         self._sink = sink
         self._meter = meter
         self._gauge: Gauge | None = None
+        self._tcp: socket.socket | None = None
+        self._read_bytes = 1
         self._transport: asyncio.Transport | None = None
         self._queue: deque[Outgoing] = deque()
         self._queued_bytes = 0
@@ -189,6 +197,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         tcp = transport.get_extra_info("socket")
         tune(tcp)
+        self._tcp = tcp
         self._gauge = self._meter.attach(tcp)
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
@@ -209,6 +218,20 @@ class Connection(asyncio.BufferedProtocol):
         except BadMessage as error:
             self.parser.stop()
             self._sink.broken(f"bad message: {error}")
+        self._sleep_till_worthwhile()
+
+    def _sleep_till_worthwhile(self) -> None:
+        """Let the kernel wake us for as much as the frame lacks, but no more than READ_BYTES (SO_RCVLOWAT).
+
+        What it waits for comes for sure: the rest of a frame that has begun.
+        """
+        sure = self.parser.owed - UNDECRYPTED_BYTES
+        read_bytes = READ_BYTES if sure >= READ_BYTES else 1
+        if read_bytes == self._read_bytes or self.closing or self._tcp is None:
+            return
+        if sys.platform == "linux":
+            self._read_bytes = read_bytes
+            self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, read_bytes)
 
     def eof_received(self) -> None:
         self._end("closed by the peer")
@@ -242,6 +265,7 @@ def tune(tcp: socket.socket) -> None:
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_AFTER_SECONDS // 2)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_SECONDS // 4)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2p.channel.connection import READ_BYTES, UNDECRYPTED_BYTES
 from p2p.channel.frames import MAX_PAYLOAD_BYTES
 from p2p.channel.hello import Contacts, RunIdentity
 from p2p.channel.link import LinkLost
@@ -57,6 +58,21 @@ async def test_many_senders_share_the_lanes(new_node: NodeFactory, lanes: int) -
     await asyncio.gather(*sends)
     await b.until(lambda: len(b.messages) == 20)
     assert {message.request: payload for _, message, payload in b.messages} == dict(enumerate(payloads))
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_the_end_of_a_payload_arrives_though_nothing_follows_it(new_node: NodeFactory, wanted: bool) -> None:
+    a, b = await linked_pair(new_node)
+    step = UNDECRYPTED_BYTES // 3
+    sizes = [1, *range(READ_BYTES - step, 2 * READ_BYTES + 2 * UNDECRYPTED_BYTES, step), 1_000_000]
+    for number, size in enumerate(sizes):
+        b.memory = lambda size: [memoryview(bytearray(size))] if wanted else None
+        payload = os.urandom(size)
+        await a.mesh.send_bulk(b.peer, bulk(number), [memoryview(payload)])
+        if not wanted:
+            await a.mesh.send_bulk(b.peer, bulk(number), [])
+        await b.until(lambda number=number: len(b.messages) == number + 1)
+        assert b.messages[-1] == (a.peer, bulk(number), payload if wanted else None)
 
 
 async def test_a_payload_that_nobody_wants_is_dropped(new_node: NodeFactory) -> None:
