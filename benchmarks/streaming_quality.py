@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality import NODES, interval
+from benchmarks.quality import interval
+from benchmarks.quality_training import NODES
 from ops.codec import get_codec
 from ops.encoded import Encoded
 from ops.outer_step import nesterov_step_encoded
@@ -62,7 +63,7 @@ class Arm:
         return run.model_copy(update=fields)
 
 
-ARMS = (Arm(), Arm(2), Arm(2, 2), Arm(4), Arm(4, 1), Arm(4, 2))
+ARMS = (Arm(), Arm(2), Arm(2, 2), Arm(4), Arm(4, 2))
 
 
 class Swarm:
