@@ -40,7 +40,7 @@ from swarm.train.group import LocalGroup
 from swarm.train.rank import RankTrainer
 from swarm.train.trainer import InnerTrainer
 
-H, TURNS, LENGTH = 20, 8, 64
+H, TURNS, LENGTH = 20, 6, 64
 """Inner steps between two averages of a fragment, and how often each is averaged."""
 HELD_OUT_TOKENS = 1 << 15
 Ranges = tuple[tuple[int, int], ...]
@@ -63,7 +63,7 @@ class Arm:
         return run.model_copy(update=fields)
 
 
-ARMS = (Arm(), Arm(2), Arm(2, 2), Arm(4), Arm(4, 2))
+ARMS = (Arm(), Arm(2), Arm(4), Arm(4, 2))
 
 
 class Swarm:

@@ -50,8 +50,10 @@ class Metrics(BaseModel):
     """0: the first try was enough."""
     members: int
     contributors: int
+    fragment: int
+    """Which part of the model was averaged; 0 where it is all of it."""
     mean_cosine: float | None
-    """Of the mean and the last round's."""
+    """Of the mean and the last one of the same fragment."""
     outer_gain: float | None
     """Of the outer step along the mean."""
     codec_error: float | None
