@@ -164,3 +164,19 @@ def test_what_belonged_to_another_theta_is_dropped() -> None:
     member.reset()
     at_work_P[:] = 2  # by a kernel of the round that we missed
     assert not member.carry_P.any()
+
+
+def test_a_fragments_rest_is_owed_where_it_lies_in_the_vector() -> None:
+    begin = 2 * PIECE
+    feedback, alone = ErrorFeedback(INT2, 4 * PIECE), ErrorFeedback(INT2, PIECE)
+    parts = [Encoded.allocate(INT2, PIECE) for _ in range(2)]
+    for number, part in enumerate(parts):
+        INT2.quantise(normal(PIECE, number), part)
+    for one, start in ((feedback, begin), (alone, 0)):
+        mean = Encoded.allocate(INT2, PIECE)
+        one.mean(parts, [1.0, 2.0], 0, mean)
+        one.commit(mean, 0.5, start)
+    assert feedback.carry_P[begin : begin + PIECE].tobytes() == alone.carry_P.tobytes()
+    assert alone.carry_P.any()
+    assert not feedback.carry_P[:begin].any()
+    assert not feedback.carry_P[begin + PIECE :].any()
