@@ -59,10 +59,6 @@ class _Peer:
     """Places (bits) of its pieces for which it needs no part."""
     has_means: int = 0
     """Places (bits) of our pieces whose mean it holds."""
-    to_give: int = 0
-    """Parts and means to send over the present link."""
-    given: int = 0
-    """How many of them were."""
     granted: int = -1
     """Room in the last Go we sent; -1 if the present link has seen none."""
     asked: int = -1
@@ -237,48 +233,28 @@ class Butterfly:
         Parts first: others wait for them, while a mean is late for nobody before the last part has left.
         """
         peer = self._peers[name]
-        if (piece := self._next_part(peer)) is not None:
-            peer.next_part += 1
-            kind: type[Part] | type[Mean] = Part
-        elif (piece := self._next_mean(peer)) is not None:
-            peer.next_mean += 1
-            kind = Mean
-        else:
+        if not peer.go:
             return None
-        peer.given += 1
-        return kind(ballot=self.ballot, start=self.grid.start(piece), stop=self.grid.start(piece + 1))
-
-    def has_next(self, name: str) -> bool:
-        """Whether there is something to send to this peer."""
-        peer = self._peers[name]
-        return self._next_part(peer) is not None or self._next_mean(peer) is not None
-
-    def gives(self, name: str) -> tuple[int, int]:
-        """How many pieces `message_for` has named for this peer over the present link, and how many it will in all."""
-        peer = self._peers[name]
-        return peer.given, peer.to_give
-
-    def _next_part(self, peer: _Peer) -> int | None:
-        """Skips what the peer has no need of."""
-        while peer.go and peer.next_part < min(peer.room, len(peer.theirs)):
-            piece = peer.theirs[peer.next_part]
-            if self._wants_part(peer, peer.next_part):
-                return piece if self._encoded[piece] else None
-            peer.next_part += 1
+        if (piece := self._next_part(peer)) is not None:
+            return Part(ballot=self.ballot, start=self.grid.start(piece), stop=self.grid.start(piece + 1))
+        while peer.next_mean < len(self._log):
+            piece = self._log[peer.next_mean]
+            peer.next_mean += 1
+            if not peer.has_means >> self.routes.place_of[piece] & 1:
+                return Mean(ballot=self.ballot, start=self.grid.start(piece), stop=self.grid.start(piece + 1))
         return None
 
-    def _wants_part(self, peer: _Peer, place: int) -> bool:
-        stretch = self.routes.of(peer.theirs[place])
-        wanted = not stretch.done and stretch.takes >> self.rank & 1 and not peer.has_parts >> place & 1
-        return bool(wanted)
-
-    def _next_mean(self, peer: _Peer) -> int | None:
-        """Skips what the peer has."""
-        while peer.go and peer.next_mean < len(self._log):
-            piece = self._log[peer.next_mean]
-            if not peer.has_means >> self.routes.place_of[piece] & 1:
-                return piece
-            peer.next_mean += 1
+    def _next_part(self, peer: _Peer) -> int | None:
+        while peer.next_part < min(peer.room, len(peer.theirs)):
+            piece = peer.theirs[peer.next_part]
+            stretch = self.routes.of(piece)
+            if stretch.done or not stretch.takes >> self.rank & 1 or peer.has_parts >> peer.next_part & 1:
+                peer.next_part += 1
+                continue
+            if not self._encoded[piece]:
+                return None
+            peer.next_part += 1
+            return piece
         return None
 
     # --- what we receive -----------------------------------------------------------------------------------------
@@ -296,9 +272,6 @@ class Butterfly:
             peer.next_part = peer.next_mean = 0
             peer.has_parts = int.from_bytes(go.parts, "little")
             peer.has_means = int.from_bytes(go.means, "little")
-            parts = sum(self._wants_part(peer, place) for place in range(len(peer.theirs)))
-            peer.to_give = parts + len(self._mine) - peer.has_means.bit_count()
-            peer.given = 0
         peer.room = max(peer.room, go.room)
 
     def expect(self, name: str, message: Part | Mean) -> int | None:

@@ -23,7 +23,6 @@ from p2p.protocol.messages import Go, Mean, Message, Part
 from p2p.protocol.model import BadMessage
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.recycler import Recycler
-from p2p.reduce.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +122,6 @@ class Attempt:
         """The digests of all segments."""
         self._ready = asyncio.Event()
         self._wake = {peer: asyncio.Event() for peer in core.voters if peer != core.members[core.rank]}
-        self._turns = Turns(core, self._wake)
         self._kernels: set[asyncio.Task[None]] = set()
         self._senders: set[asyncio.Task[None]] = set()
         self._spawn(self._kernels, self._quantise())
@@ -217,29 +215,19 @@ class Attempt:
             wake.set()
 
     async def _send_to(self, peer: str) -> None:
+        wake = self._wake[peer]
         while not self.stopped:
-            pause = self._turns.pause(peer, self._loop.time())
-            message = self.core.message_for(peer) if not pause else None
+            message = self.core.message_for(peer)
             if message is None:
-                await self._sleep(peer, pause)
+                wake.clear()
+                await wake.wait()
                 continue
-            self._turns.take(peer, self._loop.time())
-            self._wake_senders()
             try:
                 await self._carrier.send_bulk(peer, message, self._bytes_of(message))
             except ConnectionError:
                 # `on_link_down` has told the core. Whether the peer comes back is for others to say; if it does, its Go
                 # says what to repeat.
                 continue
-
-    async def _sleep(self, peer: str, pause: float) -> None:
-        """Until there may be something to send to this peer; for `pause` seconds at most, if any."""
-        self._wake[peer].clear()
-        try:
-            async with asyncio.timeout(pause or None):
-                await self._wake[peer].wait()
-        except TimeoutError:
-            pass
 
     def _bytes_of(self, message: Part | Mean) -> Sequence[memoryview]:
         if isinstance(message, Mean):
@@ -306,7 +294,6 @@ class Attempt:
         for key in [key for key in self._arriving if key[0] == peer]:
             del self._arriving[key]
         self.core.on_link_down(peer)
-        self._wake_senders()
 
     def remains(self) -> Remains:
         """What a further attempt can use. Take it before `stop`."""

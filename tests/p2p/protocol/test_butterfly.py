@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.protocol import bitmap
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.butterfly import MIN_ROOM, Butterfly
 from p2p.protocol.messages import Go, Mean, Part, Plan, Promise
@@ -407,39 +406,3 @@ def test_a_record_is_adopted_by_a_member_that_misses_all_of_it() -> None:
     assert after.cores[peer(2)].complete
     assert all(kind == "mean" and to == peer(2) for _, to, kind, _ in after.sent)
     assert {sender for sender, _, _, _ in after.sent} == {peer(0), peer(1)}, "the holders share the work"
-
-
-def test_how_much_of_what_a_peer_gets_was_named_is_known_to_the_end() -> None:
-    plan = plan_of([1, 1, 1], 40 * 1024, 1024, piece=1024)
-    cores = {peer(rank): Butterfly(plan, peer(rank), 40 * 1024, 1 << 20) for rank in range(3)}
-    swarm = Swarm(cores, seed=5)
-    pairs = [(a, b) for a in cores for b in cores if a != b]
-    assert all(cores[a].gives(b) == (0, 0) and not cores[a].has_next(b) for a, b in pairs), "nobody may send yet"
-    while swarm.step():
-        for a, b in pairs:
-            given, total = cores[a].gives(b)
-            assert given <= total
-            sent = sum(count for (x, y, _, _), count in swarm.sent.items() if (x, y) == (a, b))
-            assert given == sent
-    for a, b in pairs:
-        given, total = cores[a].gives(b)
-        assert given == total > 0
-        assert not cores[a].has_next(b)
-
-
-def test_a_new_link_counts_anew_what_is_to_be_sent() -> None:
-    count = 40 * 1024
-    core = Butterfly(plan_of([1, 1], count, 1024, piece=1024), peer(0), count, 1 << 20)
-    theirs = core.routes.pieces(1)
-    for piece in core.to_encode():
-        core.encoded(piece)
-    core.on_go(peer(1), Go(ballot=core.ballot, room=len(theirs), parts=b"", means=b""))
-    named = 0
-    while core.message_for(peer(1)) is not None:
-        named += 1
-    assert core.gives(peer(1)) == (named, len(theirs) + len(core.routes.pieces(0)))
-    core.on_link_down(peer(1))
-    assert not core.has_next(peer(1))
-    had = bitmap.pack(list(range(3)), len(theirs))
-    core.on_go(peer(1), Go(ballot=core.ballot, room=len(theirs), parts=had, means=b""))
-    assert core.gives(peer(1)) == (0, len(theirs) - 3 + len(core.routes.pieces(0)))
