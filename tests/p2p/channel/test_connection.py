@@ -1,12 +1,11 @@
 """How a connection's socket is set up. What goes over it is tested with links and the mesh."""
 
 import socket
-import sys
 from pathlib import Path
 
 import pytest
 
-from p2p.channel.connection import UNSENT_BYTES, tune
+from p2p.channel.connection import tune
 
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 
@@ -31,10 +30,3 @@ def test_a_connection_does_without_bbr_where_it_is_not_allowed() -> None:
     with WithoutBbr() as tcp:
         tune(tcp)
         assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel has no such limit")
-def test_what_cannot_be_sent_yet_waits_where_its_order_can_be_changed() -> None:
-    with socket.socket() as tcp:
-        tune(tcp)
-        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
