@@ -107,8 +107,8 @@ def main() -> int:
     began = time.monotonic()
     simulation.run()
     say(f"\nended after {time.monotonic() - began:.0f} s\n")
+    left = sorted(abandoned(set(os.listdir("/dev/shm")) - memory))  # at once: what comes later is not of our nodes
     bars = report(simulation, workspace, say)
-    left = sorted(abandoned(set(os.listdir("/dev/shm")) - memory))
     bars["nothing stays behind"] = simulation.problems + [f"shared memory stayed behind: {name}" for name in left]
     say("")
     for bar, problems in bars.items():

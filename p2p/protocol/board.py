@@ -198,6 +198,27 @@ class Board:
         mine = self.statuses[self.me].state_root if self.me in self.statuses else b""
         return min(counts, key=lambda root: (-counts[root], root != mine, root), default=b"")
 
+    def differs(self, mine: bytes, now: float) -> bool:
+        """Whether most of those who hold the state of our head hold other bytes than `mine`, our root; empty for none.
+
+        When all have spoken and one half is against the other, the coordinator's bytes are the right ones: two members
+        alone cannot know whose memory failed, and must not wait for each other for ever.
+        """
+
+        def found() -> bool:
+            held = {peer: root for peer in self.here(now) if (root := self.statuses[peer].state_root)}
+            if not mine or set(held.values()) <= {mine}:
+                return False
+            counts = Counter(held.values())
+            rightful = held.get(self.coordinator(now) or "", b"")
+            most = max(counts, key=lambda root: (counts[root], root == rightful, root))
+            if most == mine:
+                return False
+            tie = 2 * counts[most] == len(held) and most == rightful and len(held) == len(self.possible(now))
+            return tie or 2 * counts[most] > len(held)
+
+        return self.once("differs", now, found)
+
     def frozen(self, peer: str, now: float) -> bool:
         """Whether a live peer's training stands still for far longer than it ever did before."""
         pace, status = self._paces.get(peer), self.statuses.get(peer)

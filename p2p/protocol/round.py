@@ -6,7 +6,7 @@ Inputs are messages, link events, local results and ticks, each with `now` (seco
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 
 from p2p.protocol import notes
 from p2p.protocol.ballot import Ballot
@@ -250,7 +250,7 @@ class RoundCore:
         """Ask for the next record when somebody alive has it; fall behind when lineage or state is not ours."""
         if not self._holds_state or self._leaving:
             return []
-        if self.board.once("differs", now, lambda: self._differs(now)):
+        if self.board.differs(self._state_root, now):
             return self._fall_behind("our state is not what most members hold")
         head = self.board.head
         best = self.lead.to_ask(now)
@@ -261,24 +261,6 @@ class RoundCore:
             return self._fall_behind(f"{far}, we are at round {head.height} with {head.tokens_total:,}")
         question = Send(best, GetRecords(start=head.height + 1, limit=1))
         return [notes.asked_for_record(head.height + 1, best), question]
-
-    def _differs(self, now: float) -> bool:
-        """Whether most of those who hold the state of our head hold other bytes than we do.
-
-        When all have spoken and one half is against the other, the coordinator's bytes are the right ones: two members
-        alone cannot know whose memory failed, and must not wait for each other for ever.
-        """
-        statuses = self.board.statuses
-        held = {peer: root for peer in self.board.here(now) if (root := statuses[peer].state_root)}
-        if not self._state_root or set(held.values()) <= {self._state_root}:
-            return False
-        counts = Counter(held.values())
-        rightful = held.get(self.board.coordinator(now) or "", b"")
-        most = max(counts, key=lambda root: (counts[root], root == rightful, root))
-        if most == self._state_root:
-            return False
-        tie = 2 * counts[most] == len(held) and most == rightful and len(held) == len(self.board.possible(now))
-        return tie or 2 * counts[most] > len(held)
 
     def has_our_state(self, status: Status, empty: bool = False) -> bool:
         """Whether its sender holds what a node that fell behind wants: a state further than ours, or our head's.
