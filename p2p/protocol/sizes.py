@@ -9,9 +9,10 @@ from p2p.protocol.fragments import Fragments
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of one run, whose vector has `values` values."""
+    """Of one run."""
 
-    values: int
+    fragments: Fragments
+    """Of its vector: what each round moves."""
     chunk_values: int
     chunk_bytes: int
     mean_bytes: int
@@ -20,21 +21,18 @@ class Sizes:
     """Outstanding at one donor; at least one request always may be."""
     memory_bytes: int = 256 << 20
     """Outstanding in all."""
-    fragments: Fragments | None = None
-    """What each round moves; None: everything."""
 
     def bounds(self, index: int) -> tuple[int, int]:
         """The values [start, stop) of chunk `index`."""
-        return index * self.chunk_values, min((index + 1) * self.chunk_values, self.values)
+        return index * self.chunk_values, min((index + 1) * self.chunk_values, self.fragments.count)
 
     @property
     def chunks(self) -> int:
-        return -(-self.values // self.chunk_values)
+        return -(-self.fragments.count // self.chunk_values)
 
     def moved(self, index: int, round: int) -> tuple[int, int]:
         """The values [start, stop) of a chunk that a round moves; empty if it leaves the chunk alone."""
-        bounds = self.bounds(index)
-        return bounds if self.fragments is None else self.fragments.touched(round, *bounds)
+        return self.fragments.touched(round, *self.bounds(index))
 
     def moves(self, index: int, round: int) -> bool:
         """Whether a round moves anything of a chunk."""
@@ -48,5 +46,4 @@ class Sizes:
     @property
     def replay_limit(self) -> int:
         """Most rounds whose means, of what they move of a chunk, weigh less than the chunk."""
-        rounds = 1 if self.fragments is None else len(self.fragments)
-        return (self.chunk_bytes - 1) // self.mean_bytes * rounds
+        return (self.chunk_bytes - 1) // self.mean_bytes * len(self.fragments)

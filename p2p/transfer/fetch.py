@@ -59,7 +59,7 @@ class FetchResult:
 def sizes_of(store: StateStore) -> Sizes:
     mean_bytes = store.codec.code_bytes(store.chunk_values) + 4 * store.codec.scale_count(store.chunk_values)
     chunk_bytes = VALUE_BYTES * store.chunk_values
-    return Sizes(store.count, store.chunk_values, chunk_bytes, mean_bytes, fragments=store.fragments)
+    return Sizes(store.fragments, store.chunk_values, chunk_bytes, mean_bytes)
 
 
 class Fetch:

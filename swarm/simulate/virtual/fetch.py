@@ -27,7 +27,7 @@ Answer = Manifest | Chunk | MeanSlice | NotAvailable | Records
 
 def sizes_for(fragments: Fragments) -> Sizes:
     """Of a vector in these fragments, and in CHUNKS chunks."""
-    return Sizes(fragments.count, -(-fragments.count // CHUNKS), CHUNK_BYTES, MEAN_BYTES, fragments=fragments)
+    return Sizes(fragments, -(-fragments.count // CHUNKS), CHUNK_BYTES, MEAN_BYTES)
 
 
 class VirtualFetch:

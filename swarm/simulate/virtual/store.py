@@ -17,7 +17,7 @@ class VirtualStore:
     def __init__(self, sizes: Sizes) -> None:
         """`sizes`: what each round moves."""
         self._sizes = sizes
-        self._keep = KEEP_MEANS * (1 if sizes.fragments is None else len(sizes.fragments))
+        self._keep = KEEP_MEANS * len(sizes.fragments)
         self.rounds = [-1] * CHUNKS
         self.chunks = list(GENESIS)
         self.means: dict[int, bytes] = {}

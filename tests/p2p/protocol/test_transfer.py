@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY, Held, Target
 from p2p.protocol.messages import GetChunk, GetManifest, GetMean
 from p2p.protocol.serving import DeskLimits
@@ -198,7 +199,7 @@ def test_means_of_our_own_cost_nothing() -> None:
 
 
 def test_a_mean_of_our_own_that_is_false_is_not_used_twice() -> None:
-    core = FetchCore(Sizes(4 * MIB, MIB, STATE, MIB), all_held(4, 0), b"")
+    core = FetchCore(Sizes(Fragments.whole(4 * MIB), MIB, STATE, MIB), all_held(4, 0), b"")
     target = Target(1, b"", b"root")
     core.aim(target, {peer(0): 1}, roots={}, local={1}, height=1, now=0.0)
     (ask,) = core.poll(0.0)
@@ -235,7 +236,7 @@ def test_what_is_under_way_is_bounded() -> None:
 
 
 def test_no_work_without_sources() -> None:
-    core = FetchCore(Sizes(MIB, MIB, STATE, MIB), all_held(1, 0), b"")
+    core = FetchCore(Sizes(Fragments.whole(MIB), MIB, STATE, MIB), all_held(1, 0), b"")
     assert core.poll(0.0) == []
     assert not core.done
     core.aim(Target(0, b"", b"root"), {}, roots={}, local=(), height=0, now=1.0)
@@ -244,7 +245,7 @@ def test_no_work_without_sources() -> None:
 
 
 def test_a_root_that_the_records_refute_voids_the_manifest() -> None:
-    core = FetchCore(Sizes(MIB, MIB, STATE, MIB), all_held(1, 0), b"")
+    core = FetchCore(Sizes(Fragments.whole(MIB), MIB, STATE, MIB), all_held(1, 0), b"")
     core.aim(Target(0, b"a", b"claimed"), {peer(0): 0}, roots={}, local=(), height=0, now=0.0)
     (ask,) = core.poll(0.0)
     assert isinstance(ask, Ask)
@@ -257,7 +258,7 @@ def test_a_root_that_the_records_refute_voids_the_manifest() -> None:
 
 
 def test_a_chunk_of_a_round_that_never_comes() -> None:
-    core = FetchCore(Sizes(MIB, MIB, STATE, MIB), [Held(-2, b"")], b"")
+    core = FetchCore(Sizes(Fragments.whole(MIB), MIB, STATE, MIB), [Held(-2, b"")], b"")
     core.aim(Target(0, b"a", b"root"), {peer(0): 0}, roots={}, local=(), height=0, now=0.0)
     (manifest,) = (ask.request for ask in core.poll(0.0) if isinstance(ask, Ask))
     core.arrived(peer(0), manifest.id, 0.1)
@@ -273,7 +274,7 @@ def test_a_chunk_of_a_round_that_never_comes() -> None:
 
 
 def test_an_answer_after_its_time_is_ignored() -> None:
-    core = FetchCore(Sizes(MIB, MIB, STATE, MIB), [Held(-2, b"")], b"")
+    core = FetchCore(Sizes(Fragments.whole(MIB), MIB, STATE, MIB), [Held(-2, b"")], b"")
     core.aim(Target(0, b"a", b"root"), {peer(0): 0}, roots={}, local=(), height=0, now=0.0)
     requests = [ask.request for ask in core.poll(0.0) if isinstance(ask, Ask)]
     core.lost(peer(0), "reset", 0.1)

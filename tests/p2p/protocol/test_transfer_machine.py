@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from p2p.protocol.donors import Request
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Need, Target
 from p2p.protocol.messages import GetChunk, GetManifest
 from p2p.protocol.sizes import Sizes
@@ -37,7 +38,7 @@ class Fetching(RuleBasedStateMachine):
         self.drops: list[Drop] = []
         self.stored = [NOTHING_HELD if start == EMPTY else Held(start, truth(index, start)) for index in range(chunks)]
         self.local = frozenset[int]()
-        self.core = FetchCore(Sizes(chunks, 1, 8, 2), self.stored, seed)
+        self.core = FetchCore(Sizes(Fragments.whole(chunks), 1, 8, 2), self.stored, seed)
         self.look()
 
     # --- the swarm ---

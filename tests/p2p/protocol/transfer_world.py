@@ -14,6 +14,7 @@ from functools import cache
 from blake3 import blake3
 
 from p2p.protocol.donors import Request
+from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import NOTHING_HELD, Held, Source, choose_target
 from p2p.protocol.messages import GetChunk, GetManifest
 from p2p.protocol.serving import Desk, DeskLimits
@@ -82,7 +83,7 @@ class World:
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes(self.chunks * MIB, MIB, 8 * MIB, MIB + 4096)
+        return Sizes(Fragments.whole(self.chunks * MIB), MIB, 8 * MIB, MIB + 4096)
 
     def at(self, time: float, event: Callable[[], None]) -> None:
         heapq.heappush(self.events, (time, next(self.count), event))
