@@ -24,6 +24,7 @@ import numpy as np
 from benchmarks import quality_runs
 from benchmarks.quality_runs import BASELINES, Losses, Setting
 from benchmarks.quality_training import diloco
+from benchmarks.report import logged
 from ops.codec import CODECS
 from swarm.config import RunConfig
 
@@ -111,14 +112,8 @@ def sweep(say: Say) -> bool:
     return True
 
 
-def logged(name: str, write: Callable[[Say], bool]) -> bool:
-    with Path(__file__).with_name(f"{name}.log").open("w") as log:
-
-        def say(text: str) -> None:
-            print(text, end="", flush=True)
-            log.write(text)
-            log.flush()
-
+def write_log(name: str, write: Callable[[Say], bool]) -> bool:
+    with logged(Path(__file__).with_name(f"{name}.log")) as say:
         return write(say)
 
 
@@ -131,7 +126,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, a core each")
     chosen = parser.parse_args()
     if chosen.sweep:
-        return 0 if logged("quality_sweep", sweep) else 1
+        return 0 if write_log("quality_sweep", sweep) else 1
     shown = [QUICK] if chosen.quick else list(SETTINGS.values())
     to_run = [SETTINGS[chosen.table]] if chosen.table else shown
     if not chosen.resume:
@@ -139,7 +134,7 @@ def main() -> int:
     quality_runs.run_all(quality_runs.missing(to_run, quality_runs.read()), chosen.jobs)
     runs = quality_runs.read()
     name = "quality_quick" if chosen.quick else "quality"
-    return 0 if logged(name, lambda say: min([show(setting, runs, say) for setting in shown])) else 1
+    return 0 if write_log(name, lambda say: min([show(setting, runs, say) for setting in shown])) else 1
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.quality import interval
 from benchmarks.quality_training import NODES
+from benchmarks.report import logged
 from ops.codec import get_codec
 from ops.encoded import Encoded
 from ops.outer_step import nesterov_step_encoded
@@ -203,13 +204,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=5)
     chosen = parser.parse_args()
     began = time.perf_counter()
-    with Path(__file__).with_suffix(".log").open("w") as log:
-
-        def say(text: str) -> None:
-            print(text, end="", flush=True)
-            log.write(text)
-            log.flush()
-
+    with logged(Path(__file__).with_suffix(".log")) as say:
         compare(range(chosen.seeds), chosen.jobs, say)
         say(f"{time.perf_counter() - began:.0f} s\n")
     return 0
