@@ -38,6 +38,7 @@ from p2p.protocol.watch import Watch
 
 FORGET_SECONDS = 60.0
 LOOK_SECONDS = 0.4
+"""Between two looks at who is alive and ahead, of who does not drive the round."""
 PAUSE_SECONDS = 2.0
 """Between two inputs, ticks among them: longer, and it was we who stood still."""
 

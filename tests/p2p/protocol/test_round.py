@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from p2p.protocol.board import SUCCESSORS
 from p2p.protocol.effects import Note, Send
-from p2p.protocol.messages import Message, Plan, Prepare, Ready
+from p2p.protocol.liveness import tag
+from p2p.protocol.messages import Message, Plan, Prepare, Ready, Status
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head
 from tests.sim.virtual_swarm import RULES, Node, VirtualSwarm
@@ -284,3 +286,25 @@ def test_a_member_follows_no_coordinator_that_knows_less_than_it_does() -> None:
     refused = [e for e in core.on_message(coordinator.peer, ask, swarm.now) if isinstance(e, Note)]
     assert [note.fields["reason"] for note in refused] == ["somebody is further than we are"]
     assert core.participant.promised is None
+
+
+def test_a_death_is_told_at_once_to_those_who_would_drive_the_round_and_to_nobody_else() -> None:
+    """Whoever sees its link end tells at most the coordinator and its successors; all learn it with the heartbeat."""
+    swarm = founded(12)
+    victim, told = swarm.nodes[11], dict[str, set[str]]()
+    swarm.kill(victim)
+    survivors = swarm.live()
+    heard = {node.peer: victim.peer in node.core.board.liveness.living(swarm.now) for node in survivors}
+    assert all(heard.values())
+
+    def on_send(count: int, sender: Node, to: str, message: Message) -> None:
+        if isinstance(message, Status) and tag(victim.peer) not in message.hears:
+            told.setdefault(sender.peer, set()).add(to)
+
+    swarm.on_send = on_send
+    swarm.run(lambda: len(told) == len(survivors), limit=10)
+    first = next(iter(told.values()))
+    assert len(first) <= 1 + SUCCESSORS
+    swarm.run(lambda: all(victim.peer not in n.core.board.liveness.living(swarm.now) for n in survivors), limit=10)
+    swarm.run_rounds(survivors[0].core.board.head.height + 1, limit=60)
+    swarm.check()
