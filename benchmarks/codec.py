@@ -65,6 +65,7 @@ def plain_operations(v: Vectors) -> Operations:
 def codec_operations(codec: Codec, v: Vectors) -> Operations:
     """The operations of one codec."""
     out, *parts = (Encoded.allocate(codec, v.x_P.size) for _ in range(5))
+    mean = Encoded.allocate(codec.of_means, v.x_P.size)
     for part in parts:
         codec.quantise(v.x_P, part)
     first = parts[0]
@@ -73,7 +74,7 @@ def codec_operations(codec: Codec, v: Vectors) -> Operations:
         "quantise difference": lambda: codec.quantise_difference(v.x_P, v.y_P, out),
         "decode": lambda: codec.decode(first, v.out_P),
         "decode-add": lambda: codec.decode_add(first, 0.5, v.sum_P),
-        "mean of 4": lambda: codec.mean(parts, [1, 2, 3, 4], out),
+        "mean of 4": lambda: codec.mean(parts, [1, 2, 3, 4], mean),
         "outer step from codes": lambda: nesterov_step_encoded(v.out_P, v.sum_P, first, lr=0.7, momentum=0.5),
     }
     return {f"{codec.name} {name}": operation for name, operation in operations.items()}

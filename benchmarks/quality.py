@@ -90,12 +90,12 @@ def sent(arm: str, inner_steps: Sequence[int]) -> str:
     """Columns of an arm: bits a value, and how many times as much an fp32 all-reduce of the gradients in every step
     sends.
 
-    Either sends 2(N-1)/N values per parameter and node: once a round here, once a step there. So the factor is
-    32 / bits, times the inner steps of a round.
+    Either sends 2(N-1)/N values per parameter and node: once a round here, half of them as parts and half as means,
+    once a step there. So the factor is 32 / bits, times the inner steps of a round.
     """
     if arm not in CODECS:
         return f"{32:11.3f}{'1x':>9}{'1x':>12}" if arm == BASELINES[-1] else " " * 32
-    bits = CODECS[arm].bits_per_value
+    bits = CODECS[arm].reduce_bits_per_value
     here, intellect_1 = (f"{steps * 32 / bits:.0f}x" for steps in inner_steps)
     return f"{bits:11.3f}{here:>9}{intellect_1:>12}"
 

@@ -34,7 +34,7 @@ class Members:
     def __init__(self, codec: Codec, count: int) -> None:
         self._codec = codec
         self._parts = [Encoded.allocate(codec, count) for _ in range(NODES)]
-        self._mean = Encoded.allocate(codec, count)
+        self._mean = Encoded.allocate(codec.of_means, count)
         self._feedbacks = [ErrorFeedback(codec, count) for _ in range(NODES)] if codec.feedback else []
         span = -(-count // (NODES * codec.block)) * codec.block
         self._spans = [(start, min(start + span, count)) for start in range(0, count, span)]

@@ -188,9 +188,8 @@ def _say_bytes(run: RunConfig, say: Say) -> None:
     """What a node sends, by the butterfly's 2 (N - 1) / N values a parameter."""
     from swarm.checkpoint.source import model_layout
 
-    whole = (
-        2 * (NODES - 1) / NODES * model_layout(model_config(run.model)).count * get_codec(run.codec).bits_per_value / 8
-    )
+    bits = get_codec(run.codec).reduce_bits_per_value
+    whole = 2 * (NODES - 1) / NODES * model_layout(model_config(run.model)).count * bits / 8
     say(f"\n{'':16}{'MB a node sends in a round':>28}{'in H inner steps':>20}{'in each step ahead, to hide all':>34}\n")
     for arm in ARMS:
         once = whole / arm.fragments / 1e6

@@ -4,6 +4,8 @@ A codec cuts a vector into blocks and writes each as small integers and one fp32
 round-to-nearest, or at 2 bits the scale of least squares. Everybody decodes the same bytes with the same two fp32
 operations, so everybody gets the same bits.
 
+The mean of parts is written by the same codec, or, if that one is too coarse for it, by a finer one: see `of_means`.
+
 All methods release the GIL, may be called from several threads at once, and take C-contiguous fp32 vectors, aligned or
 not. Shape suffixes: _P any number of values, _B one entry a block.
 """
@@ -19,7 +21,7 @@ import numpy as np
 from ops import kernels_float32, kernels_int2, kernels_int4, kernels_int8
 from ops.encoded import BadCodes, Encoded, copy_encoded
 from ops.jit import Bytes, Floats
-from ops.kernels_block import NONE, Addresses, BlockKernels, block_kernels
+from ops.kernels_block import NONE, Addresses, BlockCode, BlockKernels, block_kernels
 from ops.kernels_feedback import FeedbackKernels, feedback_kernels
 from ops.kernels_finite import largest_scale
 
@@ -41,22 +43,38 @@ class Codec:
     name: str
     block: int
     """Values that share a scale."""
-    bits: int
-    """Bits of one code."""
     levels: int
     """Values in a block go from -levels to +levels times its scale; 0 for a codec without scales."""
+    code: BlockCode
     kernels: BlockKernels
+    finer: Codec | None = None
+    """Of the same block: writes the means, for a codec so coarse that it is used with error feedback."""
     feedback: FeedbackKernels | None = None
-    """For a codec so coarse that it is used with error feedback (ops/error_feedback.py)."""
+    """There if `finer` is (ops/error_feedback.py)."""
+
+    @property
+    def of_means(self) -> Codec:
+        """The codec that means of parts of this one are written by."""
+        return self.finer or self
+
+    @property
+    def bits(self) -> int:
+        """Bits of one code."""
+        return self.code.bits
 
     @property
     def scaled(self) -> bool:
-        return self.levels > 0
+        return self.code.scaled
 
     @property
     def bits_per_value(self) -> float:
         """Bits on the wire a value, scales included."""
         return self.bits + (32 / self.block if self.scaled else 0)
+
+    @property
+    def reduce_bits_per_value(self) -> float:
+        """The same in a reduce, in which as many values travel as parts and as means."""
+        return (self.bits_per_value + self.of_means.bits_per_value) / 2
 
     @property
     def scale_bits(self) -> tuple[np.uint32, np.uint32]:
@@ -111,12 +129,13 @@ class Codec:
         self.kernels.decode_add(src.scales_B, src.codes, np.float32(weight), accumulator_P)
 
     def mean(self, parts: Sequence[Encoded], weights: Sequence[float], out: Encoded) -> None:
-        """Write the weighted mean of the parts, added in the order given and quantised once; of one part, its bytes.
+        """Write the weighted mean of the parts in the codec `of_means`, added in the order given and quantised once.
 
         Weights are positive and are divided by their sum first, so that no sum of finite parts overflows: each part
-        gives code * (scale * fp32(weight / sum)). Works on one block at a time; `out` may be one of the parts.
+        gives code * (scale * fp32(weight / sum)). Works on one block at a time. If means have no codec of their own,
+        `out` may be one of the parts, and the mean of one part is its bytes.
         """
-        if len(parts) == 1:  # quantising it again might make something else of it
+        if len(parts) == 1 and self.finer is None:  # quantising it again might make something else of it
             copy_encoded(parts[0], out)
             return
         self.kernels.mean(*self._of_mean(parts, weights, out), out.count, out.scales_B, out.codes)
@@ -124,7 +143,7 @@ class Codec:
     def mean_with_rest(self, parts: Sequence[Encoded], weights: Sequence[float], out: Encoded, left_P: Floats) -> None:
         """`mean`, and left = the mean before it was quantised, less what `out` decodes to."""
         assert self.feedback is not None, self.name
-        self._require(out, left_P)
+        self.of_means._require(out, left_P)
         self.feedback.mean(*self._of_mean(parts, weights, out), out.scales_B, out.codes, left_P)
 
     def _of_mean(
@@ -134,7 +153,8 @@ class Codec:
         assert parts, "a mean of no parts"
         assert len(parts) == len(weights), (len(parts), len(weights))
         assert min(weights) > 0, weights
-        assert all(part.codec is self and part.count == out.count for part in (*parts, out))
+        assert all(part.codec is self and part.count == out.count for part in parts)
+        assert out.codec is self.of_means, out.codec.name
         total = float(sum(weights))
         factor_N = np.array([weight / total for weight in weights], np.float32)
         scales_at_N = np.array([part.scales_B.ctypes.data for part in parts], np.uint64)
@@ -153,19 +173,22 @@ class Codec:
             raise NonFinite(f"NaN or infinity among values {block * self.block} to {(block + 1) * self.block - 1}")
 
 
-def _codec(name: str, block: int, bits: int, levels: int, module: Any, *, feedback: bool = False) -> Codec:
-    functions = module.encode_block, module.decode_block, module.add_block
-    kernels = block_kernels(name, block, bits, levels > 0, *functions)
-    return Codec(
-        name, block, bits, levels, kernels, feedback_kernels(name, block, bits, *functions) if feedback else None
-    )
+def _codec(name: str, block: int, bits: int, levels: int, module: Any, finer: Codec | None = None) -> Codec:
+    code = BlockCode(bits, levels > 0, module.encode_block, module.decode_block, module.add_block)
+    if finer is None:
+        return Codec(name, block, levels, code, block_kernels(name, block, code, code))
+    assert block == finer.block
+    kernels = block_kernels(name, block, code, finer.code)
+    return Codec(name, block, levels, code, kernels, finer, feedback_kernels(name, block, code, finer.code))
 
+
+_INT4 = _codec("int4", 128, 4, 7, kernels_int4)
 
 CODECS: dict[str, Codec] = {
     "fp32": _codec("fp32", 1024, 32, 0, kernels_float32),
     "int8": _codec("int8", 1024, 8, 127, kernels_int8),
-    "int4": _codec("int4", 128, 4, 7, kernels_int4),
-    "int2": _codec("int2", 256, 2, 3, kernels_int2, feedback=True),
+    "int4": _INT4,
+    "int2": _codec("int2", 128, 2, 3, kernels_int2, finer=_INT4),
 }
 
 

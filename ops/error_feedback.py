@@ -44,13 +44,9 @@ class ErrorFeedback:
 
     def mean(self, parts: Sequence[Encoded], weights: Sequence[float], start: int, out: Encoded) -> None:
         """`Codec.mean` of the piece that begins at `start`: the same bytes, and we remember what they lack."""
-        if len(parts) == 1:  # it lacks nothing
-            self._codec.mean(parts, weights, out)
-            self._left.pop(start, None)
-            return
         left_P = np.empty(out.count, np.float32)
         self._codec.mean_with_rest(parts, weights, out, left_P)
-        written = Encoded.allocate(self._codec, out.count)
+        written = Encoded.allocate(out.codec, out.count)
         copy_encoded(out, written)
         self._left[start] = written, left_P
 

@@ -38,6 +38,18 @@ NONE = -1
 
 
 @dataclass(frozen=True)
+class BlockCode:
+    """The three functions that make a block code, for numba to compile into kernels."""
+
+    bits: int
+    """Of a value."""
+    scaled: bool
+    encode: Callable[[Floats, Bytes], np.float32]
+    decode: Callable[[Bytes, np.float32, Floats], None]
+    add: Callable[[Bytes, np.float32, Floats], None]
+
+
+@dataclass(frozen=True)
 class BlockKernels:
     """The compiled functions of one codec; `compile` gets all of them ready."""
 
@@ -53,22 +65,16 @@ class BlockKernels:
             getattr(self, field.name).compile()
 
 
-def block_kernels(
-    name: str,
-    block: int,
-    bits: int,
-    scaled: bool,
-    encode_block: Callable[[Floats, Bytes], np.float32],
-    decode_block: Callable[[Bytes, np.float32, Floats], None],
-    add_block: Callable[[Bytes, np.float32, Floats], None],
-) -> BlockKernels:
-    """Kernels for blocks of `block` values at `bits` bits a value, with one scale a block if `scaled`."""
-    encoders = _encoders(name, block, bits, scaled, encode_block)
-    decoders = _decoders(name, block, bits, scaled, decode_block, add_block)
-    return BlockKernels(**encoders, **decoders, mean=_mean(name, block, bits, scaled, encode_block, add_block))
+def block_kernels(name: str, block: int, code: BlockCode, of_means: BlockCode) -> BlockKernels:
+    """Kernels for blocks of `block` values. `of_means`: how the mean of parts in `code` is written."""
+    encoders = _encoders(name, block, code)
+    decoders = _decoders(name, block, code)
+    return BlockKernels(**encoders, **decoders, mean=_mean(name, block, code, of_means))
 
 
-def _encoders(name: str, block: int, bits: int, scaled: bool, encode_block: Any) -> dict[str, Any]:
+def _encoders(name: str, block: int, code: BlockCode) -> dict[str, Any]:
+    bits, scaled, encode_block = code.bits, code.scaled, code.encode
+
     @kernel(INT(FLOATS_IN, FLOATS_OUT, BYTES_OUT), f"{name}_quantise")
     def quantise(x_P: Floats, scales_B: Floats, codes: Bytes) -> int:
         for index in range((x_P.size + block - 1) // block):
@@ -102,7 +108,9 @@ def _encoders(name: str, block: int, bits: int, scaled: bool, encode_block: Any)
     return {"quantise": quantise, "quantise_difference": quantise_difference}
 
 
-def _decoders(name: str, block: int, bits: int, scaled: bool, decode_block: Any, add_block: Any) -> dict[str, Any]:
+def _decoders(name: str, block: int, code: BlockCode) -> dict[str, Any]:
+    bits, scaled, decode_block, add_block = code.bits, code.scaled, code.decode, code.add
+
     @kernel(VOID(FLOATS_IN, BYTES_IN, FLOATS_OUT), f"{name}_decode")
     def decode(scales_B: Floats, codes: Bytes, out_P: Floats) -> None:
         for index in range((out_P.size + block - 1) // block):
@@ -144,7 +152,11 @@ def _decoders(name: str, block: int, bits: int, scaled: bool, decode_block: Any,
     return {"decode": decode, "decode_add": decode_add, "nesterov": nesterov}
 
 
-def _mean(name: str, block: int, bits: int, scaled: bool, encode_block: Any, add_block: Any) -> Any:
+def _mean(name: str, block: int, code: BlockCode, of_means: BlockCode) -> Any:
+    bits, scaled, add_block = code.bits, code.scaled, code.add
+    mean_bits, encode_block = of_means.bits, of_means.encode
+    assert code.scaled == of_means.scaled
+
     @kernel(VOID(ADDRESSES, ADDRESSES, FLOATS_IN, INT, FLOATS_OUT, BYTES_OUT), f"{name}_mean")
     def mean(
         scales_at_N: Addresses, codes_at_N: Addresses, factor_N: Floats, count: int, scales_B: Floats, codes: Bytes
@@ -163,12 +175,13 @@ def _mean(name: str, block: int, bits: int, scaled: bool, encode_block: Any, add
                 if scaled:
                     factor *= bytes_at(scales_at_N[n] + np.uint64(4 * index), 4).view(np.float32)[0]
                 add_block(bytes_at(codes_at_N[n] + np.uint64(first), last - first), factor, sum_B)
-            scale = encode_block(sum_B, codes[first:last])
+            codes_b = codes[start * mean_bits // 8 : (stop * mean_bits + 7) // 8]
+            scale = encode_block(sum_B, codes_b)
             if scale < 0:
                 # The factors sum to one, so only rounding can lift a sum of finite parts above the largest float.
                 for i in range(sum_B.size):
                     sum_B[i] = min(max(sum_B[i], -LARGEST), LARGEST)
-                scale = encode_block(sum_B, codes[first:last])
+                scale = encode_block(sum_B, codes_b)
             if scaled:
                 scales_B[index] = scale
 

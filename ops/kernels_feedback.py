@@ -5,14 +5,13 @@ They write the same codes as those of `ops.kernels_block`. Arrays are called as 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ops.jit import ADDRESSES, BYTES_OUT, FLOATS_IN, FLOATS_OUT, INT, VOID, Bytes, Floats, Kernel, bytes_at, kernel
-from ops.kernels_block import LARGEST, NONE, Addresses
+from ops.kernels_block import LARGEST, NONE, Addresses, BlockCode
 
 
 @dataclass(frozen=True)
@@ -27,22 +26,16 @@ class FeedbackKernels:
         self.mean.compile()
 
 
-def feedback_kernels(
-    name: str,
-    block: int,
-    bits: int,
-    encode_block: Callable[[Floats, Bytes], np.float32],
-    decode_block: Callable[[Bytes, np.float32, Floats], None],
-    add_block: Callable[[Bytes, np.float32, Floats], None],
-) -> FeedbackKernels:
-    """For a codec with scales; arguments as of `ops.kernels_block.block_kernels`."""
-    return FeedbackKernels(
-        _quantise(name, block, bits, encode_block, decode_block),
-        _mean(name, block, bits, encode_block, decode_block, add_block),
-    )
+def feedback_kernels(name: str, block: int, code: BlockCode, of_means: BlockCode) -> FeedbackKernels:
+    """For codecs with scales; arguments as of `ops.kernels_block.block_kernels`."""
+    assert code.scaled
+    assert of_means.scaled
+    return FeedbackKernels(_quantise(name, block, code), _mean(name, block, code, of_means))
 
 
-def _quantise(name: str, block: int, bits: int, encode_block: Any, decode_block: Any) -> Any:
+def _quantise(name: str, block: int, code: BlockCode) -> Any:
+    bits, encode_block, decode_block = code.bits, code.encode, code.decode
+
     @kernel(INT(FLOATS_IN, FLOATS_IN, FLOATS_OUT, FLOATS_OUT, BYTES_OUT), f"{name}_quantise_with_feedback")
     def quantise(a_P: Floats, b_P: Floats, carry_P: Floats, scales_B: Floats, codes: Bytes) -> int:
         scratch = np.empty(block, np.float32)
@@ -68,7 +61,10 @@ def _quantise(name: str, block: int, bits: int, encode_block: Any, decode_block:
     return quantise
 
 
-def _mean(name: str, block: int, bits: int, encode_block: Any, decode_block: Any, add_block: Any) -> Any:
+def _mean(name: str, block: int, code: BlockCode, of_means: BlockCode) -> Any:
+    bits, add_block = code.bits, code.add
+    mean_bits, encode_block, decode_block = of_means.bits, of_means.encode, of_means.decode
+
     @kernel(VOID(ADDRESSES, ADDRESSES, FLOATS_IN, FLOATS_OUT, BYTES_OUT, FLOATS_OUT), f"{name}_mean_with_rest")
     def mean(
         scales_at_N: Addresses,
@@ -91,13 +87,14 @@ def _mean(name: str, block: int, bits: int, encode_block: Any, decode_block: Any
             for n in range(factor_N.size):
                 factor = factor_N[n] * bytes_at(scales_at_N[n] + np.uint64(4 * index), 4).view(np.float32)[0]
                 add_block(bytes_at(codes_at_N[n] + np.uint64(first), last - first), factor, sum_B)
-            scale = encode_block(sum_B, codes[first:last])
+            codes_b = codes[start * mean_bits // 8 : (stop * mean_bits + 7) // 8]
+            scale = encode_block(sum_B, codes_b)
             if scale < 0:  # see ops.kernels_block
                 for i in range(sum_B.size):
                     sum_B[i] = min(max(sum_B[i], -LARGEST), LARGEST)
-                scale = encode_block(sum_B, codes[first:last])
+                scale = encode_block(sum_B, codes_b)
             scales_B[index] = scale
-            decode_block(codes[first:last], scale, decoded_B)
+            decode_block(codes_b, scale, decoded_B)
             for i in range(sum_B.size):
                 sum_B[i] -= decoded_B[i]
 

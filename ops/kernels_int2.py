@@ -25,7 +25,7 @@ from ops.jit import Bytes, Floats
 from ops.kernels_finite import INFINITY, absmax_bits, largest_scale
 
 LARGEST_SCALE = largest_scale(3)
-# Bits of 2^-119. In a block of 256 no scale is below 1/88 of the largest magnitude, so none is denormal.
+# Bits of 2^-119. In a block of 128 no scale is below 1/46 of the largest magnitude, so none is denormal.
 SMALLEST = np.float32(2.0**-119).view(np.int32)
 EMPTY = np.uint8(0xAA)
 # Magnitudes are scaled in two steps, since the inverse of the largest floats, and of the smallest, must be normal.

@@ -13,6 +13,7 @@ def warm_up(codec: Codec) -> None:
     kernel that is called earlier compiles itself; nothing has to wait for this.
     """
     codec.kernels.compile()
+    codec.of_means.kernels.compile()
     if codec.feedback is not None:
         codec.feedback.compile()
     kernels_finite.all_finite.compile()

@@ -99,7 +99,7 @@ class OuterHealth:
         mean_S = np.empty(sum(stop - start for start, stop in found), np.float32)
         done = 0
         for start, stop in found:
-            self._codec.decode(mean.slice(start, stop), mean_S[done : done + stop - start])
+            mean.codec.decode(mean.slice(start, stop), mean_S[done : done + stop - start])
             done += stop - start
         return mean_S
 

@@ -48,7 +48,8 @@ class OuterState:
         keep_bytes: int | None = None,
         fragments: Fragments | None = None,
     ) -> None:
-        """The vectors are used as they are, not copied. `round`: of their contents, -2 if they hold nothing yet.
+        """The vectors are used as they are, not copied. `round`: of their contents, -2 if they hold nothing yet. `codec`:
+        of contributions; that of means follows from it.
 
         The means of so many outer steps of everything (`keep_means`) are kept for those who fall behind, or as many as
         fit into `keep_bytes`. `fragments`: what each round moves; None: everything.
@@ -59,7 +60,7 @@ class OuterState:
         assert theta_P.size > 0
         assert chunk_values % codec.block == 0
         self.theta_P, self.momentum_P = theta_P, momentum_P
-        self.codec = codec
+        self.codec = codec.of_means
         self.fragments = fragments or Fragments.whole(theta_P.size)
         assert self.fragments.count == theta_P.size
         assert all(bound % codec.block == 0 for bound in self.fragments.bounds[:-1])

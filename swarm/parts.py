@@ -198,7 +198,7 @@ def _rules(run: RunConfig, state: OuterState, fingerprint: bytes) -> Rules:
     return Rules(
         fingerprint=fingerprint,
         count=state.count,
-        codec=state.codec.name,
+        codec=run.codec,
         block=state.codec.block,
         quota=(run.inner_steps + run.overlap_steps) * run.batch_size,
         min_peers=run.min_peers,

@@ -13,7 +13,7 @@ from p2p.contact import SignedContact
 from p2p.protocol.messages import MESSAGES, Message
 from p2p.protocol.model import BadMessage, OptionalDigest, PeerId, Reason, Signature, unpack
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 MAX_LANES = 16
 MAX_PROOF_BYTES = 512
 MAX_RUN_BYTES = 16 << 10

@@ -105,6 +105,7 @@ class Record(Model):
     ballot: Ballot
     seats: Annotated[tuple[Seat, ...], Field(min_length=1, max_length=MAX_MEMBERS)]
     codec: Annotated[str, Field(max_length=32)]
+    """Of contributions; that of means follows from it."""
     piece: Count
     """Values in a piece (p2p.protocol.pieces); 0 when no seat has weight."""
     segments: Annotated[tuple[Segment, ...], Field(max_length=MAX_SEGMENTS)]

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from blake3 import blake3
 
+from ops.codec import Codec
 from ops.encoded import BadCodes, Encoded, copy_encoded
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import Carried
@@ -61,7 +62,7 @@ MeanWriter = Callable[[Sequence[Encoded], Sequence[float], int, Encoded], None]
 
 
 def write_mean(parts: Sequence[Encoded], weights: Sequence[float], _start: int, out: Encoded) -> None:
-    out.codec.mean(parts, weights, out)
+    parts[0].codec.mean(parts, weights, out)
 
 
 def _write_means(write: MeanWriter, jobs: Sequence[Job]) -> None:
@@ -93,6 +94,7 @@ class Attempt:
     def __init__(
         self,
         core: Butterfly,
+        codec: Codec,
         mean: Encoded,
         parts: Parts,
         contribution: Contribution | None,
@@ -102,12 +104,12 @@ class Attempt:
         senders: int,
         write: MeanWriter = write_mean,
     ) -> None:
-        """`mean` and `parts` hold what `core` says it was carried over from an earlier attempt."""
+        """`codec`: of parts. `mean` and `parts` hold what `core` says it was carried over from an earlier attempt."""
         self.core = core
         self.ballot = core.ballot
         self.stopped = False
         self._mean = mean
-        self._codec = mean.codec
+        self._codec = codec
         self._contribution = contribution
         self._carrier = carrier
         self._pool = pool
@@ -308,7 +310,7 @@ class Attempt:
             task.cancel()
         self._wake_senders()
         self.done.cancel()
-        self._mean = Encoded.allocate(self._codec, 0)
+        self._mean = Encoded.allocate(self._mean.codec, 0)
         self._contribution = None
         self._arriving.clear()
         self._parts.clear()

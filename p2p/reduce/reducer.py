@@ -60,8 +60,8 @@ class Reducer:
         listener: Listener = nobody,
         write: MeanWriter = write_mean,
     ) -> None:
-        """`count`: values in the vector; a round may reduce fewer. `pool`: runs the kernels, 2 threads or more.
-        `listener`: hears of `refused_message`. `write`: makes the means of our pieces."""
+        """`codec`: of contributions. `count`: values in the vector; a round may reduce fewer. `pool`: runs the kernels,
+        2 threads or more. `listener`: hears of `refused_message`. `write`: makes the means of our pieces."""
         self._codec = codec
         self._whole = self._count = count
         self._me = me
@@ -71,7 +71,7 @@ class Reducer:
         self._senders = senders
         self._listener = listener
         self._write = write
-        self._recycler = Recycler(int(2 * count * codec.bits_per_value / 8) + window_bytes)
+        self._recycler = Recycler(int(2 * count * codec.reduce_bits_per_value / 8) + window_bytes)
         self._newest: Ballot | None = None
         self._round: int | None = None
         self._contribution: Contribution | None = None
@@ -115,7 +115,7 @@ class Reducer:
         """
         self._check(plan)
         self._stop_attempt()
-        mean = self._recycler.allocate(self._codec, self._count)
+        mean = self._recycler.allocate(self._codec.of_means, self._count)
         remains, carried = self._remains, NOTHING
         if remains is not None and (carried := remains.core.carried_to(plan)).means:
             await asyncio.get_running_loop().run_in_executor(self._pool, remains.carry, carried, mean)
@@ -124,6 +124,7 @@ class Reducer:
         parts = {key: remains.parts[key] for key in carried.parts} if remains is not None else {}
         attempt = Attempt(
             core,
+            self._codec,
             mean,
             parts,
             self._contribution,

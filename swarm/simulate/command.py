@@ -19,7 +19,7 @@ from swarm.simulate.fleet import SWARM
 from swarm.simulate.keep import keep_checkpoint
 from swarm.simulate.orchestrator import Simulation
 from swarm.simulate.plot import plot
-from swarm.simulate.report import build_report
+from swarm.simulate.report import Bits, build_report
 from swarm.simulate.scenario import ROUNDS, Scenario, shorthands
 from swarm.simulate.summary import summary
 from swarm.simulate.workspace import Workspace, report_directory
@@ -85,13 +85,14 @@ def _report(simulation: Simulation) -> dict[str, Any]:
     from ops.codec import get_codec
 
     run = simulation.scenario.run
+    codec = get_codec(run.codec)
     return build_report(
         simulation.scenario,
         simulation.board,
         simulation.done,
         simulation.problems,
         _parameters(run.model),
-        get_codec(run.codec).bits_per_value,
+        Bits(codec.bits_per_value, codec.of_means.bits_per_value),
     )
 
 

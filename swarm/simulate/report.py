@@ -4,9 +4,9 @@ Totals are over rounds that trained (round 0 only forms the first view):
 
 - bytes_per_param_per_round: mean over members and rounds of the bytes a member sent, at its sockets and TLS included,
   per parameter; state sent to newcomers is not in it (see transfer_bytes_sent of each row).
-- expected_bytes_per_param: the butterfly's payload for the same members and rounds, (N-1)/N * (1 + C/N) * bits/8 for N
-  members of which C contribute: parts to N-1 owners from contributors, one N-th of the mean to N-1 others by all; an
-  F-th of that where a round averages one of F fragments.
+- expected_bytes_per_param: the butterfly's payload for the same members and rounds, (N-1)/N * (C/N * p + m) / 8
+  for N members of which C contribute: parts of p bits a value to N-1 owners from contributors, one N-th of the mean at
+  m bits a value to N-1 others by all; an F-th of that where a round averages one of F fragments.
 - longest_stall_seconds: the longest time between the first commits of two successive rounds, wherever they were.
 - utilisation: the part of their time that members who trained spent training: training / (training + reduce + waiting),
   where the denominator is the whole time from commit to commit.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from swarm.events import Round
 from swarm.simulate.board import Board
@@ -39,10 +39,17 @@ ROW += ("record", "theta_digest", "momentum_digest")
 LONG_STALL_SECONDS = 10.0
 
 
+class Bits(NamedTuple):
+    """Of a value on the wire."""
+
+    part: float
+    mean: float
+
+
 def build_report(
-    scenario: Scenario, board: Board, done: Iterable[Done], problems: list[str], params: int, bits: float
+    scenario: Scenario, board: Board, done: Iterable[Done], problems: list[str], params: int, bits: Bits
 ) -> dict[str, Any]:
-    """The content of report.json. params: values of the flat vector; bits: of the codec, per value."""
+    """The content of report.json. params: values of the flat vector; bits: of the codec."""
     rounds = sorted((event for view in board.nodes.values() for event in view.rounds), key=lambda e: (e.round, e.node))
     faults = faults_of(done)
     return {
@@ -55,7 +62,7 @@ def build_report(
     }
 
 
-def totals(board: Board, rounds: list[Round], codec: str, params: int, bits: float) -> dict[str, Any]:
+def totals(board: Board, rounds: list[Round], codec: str, params: int, bits: Bits) -> dict[str, Any]:
     trained = [event for event in rounds if event.contributors]
     losses = list(held_out(board).values())
     return {
@@ -78,9 +85,9 @@ def totals(board: Board, rounds: list[Round], codec: str, params: int, bits: flo
     }
 
 
-def expected_bytes(members: int, contributors: int, bits: float) -> float:
+def expected_bytes(members: int, contributors: int, bits: Bits) -> float:
     """Payload that the mean member sends in a round, bytes per parameter."""
-    return (members - 1) / members * (1 + contributors / members) * bits / 8
+    return (members - 1) / members * (contributors / members * bits.part + bits.mean) / 8
 
 
 def tokens_per_second(rounds: Iterable[Round]) -> float | None:

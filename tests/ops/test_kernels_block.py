@@ -67,7 +67,7 @@ def test_decode(codec: Codec, count: int) -> None:
 @pytest.mark.parametrize("count", COUNTS)
 def test_mean(codec: Codec, count: int) -> None:
     parts = [encoded(codec, values(count, n)) for n in range(3)]
-    out, python = Encoded.allocate(codec, count), Encoded.allocate(codec, count)
+    out, python = (Encoded.allocate(codec.of_means, count) for _ in range(2))
     codec.mean(parts, [1, 2, 5], out)
     run_mean(codec, parts, [1 / 8, 2 / 8, 5 / 8], python)
     assert_same(out, python)
@@ -76,7 +76,7 @@ def test_mean(codec: Codec, count: int) -> None:
 def test_mean_of_the_largest_floats(codec: Codec) -> None:
     largest_P = np.full(3, np.finfo(np.float32).max, np.float32)
     parts = [encoded(codec, largest_P) for _ in range(10)]
-    out, python = Encoded.allocate(codec, 3), Encoded.allocate(codec, 3)
+    out, python = (Encoded.allocate(codec.of_means, 3) for _ in range(2))
     # fp32(1 / 10) is above one tenth, so the sum overflows and is clamped.
     codec.mean(parts, [1] * 10, out)
     with np.errstate(over="ignore"):

@@ -120,8 +120,8 @@ def test_what_earlier_rounds_owe_is_written_too_but_is_not_what_was_learned() ->
     node, theta_P, own_P = OuterHealth(codec, Fragments.whole(COUNT), 0.7, 0.9), gaussian(1), gaussian(2)
     carry_P = -np.float32(0.5) * own_P
     node.contribute(1, theta_P, theta_P - own_P, carry_P)
-    mean = Encoded.allocate(codec, COUNT)
-    codec.quantise(own_P, mean)
+    mean = Encoded.allocate(codec.of_means, COUNT)
+    mean.codec.quantise(own_P, mean)
     found = node.committed(1, mean)
     assert found["agreement"] is not None
     assert found["agreement"] > 0.8

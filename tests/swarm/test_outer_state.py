@@ -32,7 +32,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def mean_of(seed: int, codec: str = "int8", count: int = COUNT) -> Encoded:
     values = np.random.default_rng(seed).standard_normal(count).astype(np.float32)
-    encoded = Encoded.allocate(get_codec(codec), count)
+    encoded = Encoded.allocate(get_codec(codec).of_means, count)
     encoded.codec.quantise(values, encoded)
     return encoded
 

@@ -48,7 +48,7 @@ def attempt_with(carrier: StuckCarrier, pool: ThreadPoolExecutor) -> Attempt:
     contribution = Contribution(codes, lambda start, stop, out: INT8.quantise(x_P[start:stop], out), pool)
     core = Butterfly(plan, peer(0), COUNT, 1 << 20)
     mean = Encoded.allocate(INT8, COUNT)
-    return Attempt(core, mean, {}, contribution, carrier, pool, Recycler(1 << 30), senders=2)
+    return Attempt(core, INT8, mean, {}, contribution, carrier, pool, Recycler(1 << 30), senders=2)
 
 
 def test_a_segment_is_digested_as_its_scales_and_then_its_codes() -> None:

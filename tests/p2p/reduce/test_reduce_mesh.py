@@ -98,7 +98,7 @@ class Swarm:
             if weight:
                 parts.append(Encoded.allocate(self.codec, self.count))
                 self.codec.quantise(x_P, parts[-1])
-        out = Encoded.allocate(self.codec, self.count)
+        out = Encoded.allocate(self.codec.of_means, self.count)
         self.codec.mean(parts, weights, out)
         return b"".join(out.buffers())
 
@@ -142,7 +142,7 @@ async def test_the_bytes_at_the_socket_are_those_of_the_formula(swarm: Swarm) ->
     plan = swarm.plan([7] * members)
     for result in await swarm.reduce(plan):
         assert b"".join(result.mean.buffers()) == swarm.expected(plan)
-    bound = 2 * (members - 1) / members * swarm.count * swarm.codec.bits_per_value / 8
+    bound = 2 * (members - 1) / members * swarm.count * swarm.codec.reduce_bits_per_value / 8
     # What the kernel received is what was sent but for repetitions: on a busy machine TCP probes for a lost tail, even
     # on loopback. By symmetry the bound is the same.
     if all(node.mesh.wire_bytes_exact for node in swarm.nodes):

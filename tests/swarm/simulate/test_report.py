@@ -14,7 +14,7 @@ from swarm.simulate.board import Board
 from swarm.simulate.faults import Chaos, Fault, FaultScript, Kind
 from swarm.simulate.injector import Done
 from swarm.simulate.plot import plot
-from swarm.simulate.report import build_report, expected_bytes, utilisation
+from swarm.simulate.report import Bits, build_report, expected_bytes, utilisation
 from swarm.simulate.scenario import Scenario
 from swarm.simulate.summary import summary
 
@@ -65,7 +65,7 @@ def done(kind: Kind, node: str, seconds: float = 5.0) -> Done:
 
 
 def report(board: Board, scenario: Scenario = SCENARIO, done: tuple[Done, ...] = ()) -> dict:  # type: ignore[type-arg]
-    return build_report(scenario, board, done, [], params=1000, bits=8.0)
+    return build_report(scenario, board, done, [], params=1000, bits=Bits(8.0, 8.0))
 
 
 def test_a_clean_run_has_no_problems_and_all_rows(board: Board) -> None:
@@ -97,10 +97,12 @@ def test_totals(board: Board) -> None:
 
 
 def test_the_expected_payload_is_the_butterflys() -> None:
-    assert expected_bytes(4, 4, 8.0) == pytest.approx(2 * 3 / 4)
-    assert expected_bytes(1, 1, 8.0) == 0.0
+    int8, fp32 = Bits(8.0, 8.0), Bits(32.0, 32.0)
+    assert expected_bytes(4, 4, int8) == pytest.approx(2 * 3 / 4)
+    assert expected_bytes(1, 1, int8) == 0.0
     # a newcomer among four: it sends no parts, only its quarter of the mean
-    assert expected_bytes(4, 3, 32.0) == pytest.approx(4 * (3 * (3 / 4 + 3 / 4) + 3 / 4) / 4)
+    assert expected_bytes(4, 3, fp32) == pytest.approx(4 * (3 * (3 / 4 + 3 / 4) + 3 / 4) / 4)
+    assert expected_bytes(4, 4, Bits(2.0, 4.0)) == pytest.approx((3 / 4 * 2 + 3 / 4 * 4) / 8)
 
 
 def test_utilisation_ignores_members_that_only_receive() -> None:
