@@ -48,8 +48,8 @@ class OuterState:
         keep_bytes: int | None = None,
         fragments: Fragments | None = None,
     ) -> None:
-        """The vectors are used as they are, not copied. `round`: of their contents, -2 if they hold nothing yet. `codec`:
-        of contributions; that of means follows from it.
+        """The vectors are used as they are, not copied. `round`: of their contents, -2 if they hold nothing yet.
+        `codec`: of contributions; that of means follows from it.
 
         The means of so many outer steps of everything (`keep_means`) are kept for those who fall behind, or as many as
         fit into `keep_bytes`. `fragments`: what each round moves; None: everything.
