@@ -1,4 +1,8 @@
-"""A donor's desk: whose question is answered next, so that no newcomer starves another, nor training.
+"""A donor's desk: whose question is answered next, so that the swarm soon has more donors, and training goes on.
+
+Whoever has got most of the state is served first: eight newcomers that are served together all end at the same late
+time, while of those served one after the other the first are donors to the rest. So a crowd of any size is served in
+about log(crowd / donors) times what one takes. Nobody starves: a state has an end, and who takes more than one is last.
 
 Bounded in every direction: questions that wait, answers under way for one peer and in all, bytes a second.
 """
@@ -9,7 +13,11 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from p2p.protocol.messages import Message
+from p2p.protocol.messages import GetChunk, GetManifest, GetMean, GetRecords
+
+StateQuestion = GetManifest | GetChunk | GetMean
+Question = StateQuestion | GetRecords
+"""All that a donor is asked; of records, nothing is refused."""
 
 
 class TokenBucket:
@@ -44,30 +52,35 @@ class DeskLimits:
     bytes_per_second: float | None = None
     burst_bytes: float = 16 << 20
     wait_seconds: float = 60.0
-    """Who would wait longer for a chunk is told to come back later: less than the patience of those who ask."""
+    """Who waits longer is told to come back later: less than the patience of those who ask."""
 
 
 @dataclass
 class _Customer:
-    waiting: deque[tuple[Message, int]] = field(default_factory=deque)
+    waiting: deque[tuple[Question, int, float]] = field(default_factory=deque)
+    """Question, weight of its answer, and since when it waits; oldest first."""
     under_way: int = 0
 
 
 class Desk:
-    """Questions in, questions out, in turn among the peers."""
+    """Questions in, questions out: those who have got most of a state first, in turn among equals."""
 
-    def __init__(self, limits: DeskLimits) -> None:
+    def __init__(self, limits: DeskLimits, state_bytes: int) -> None:
+        """`state_bytes`: what all chunks weigh together."""
         self.limits = limits
+        self._state_bytes = state_bytes
+        self._given: dict[str, int] = {}
+        """Bytes that each peer was given since somebody has been waiting."""
         self._bucket = TokenBucket(limits.bytes_per_second, limits.burst_bytes)
         self._customers: dict[str, _Customer] = {}
         self._under_way = 0
 
-    def offer(self, peer: str, message: Message, size: int) -> bool:
+    def offer(self, peer: str, message: Question, size: int, now: float) -> bool:
         """Queue a question whose answer weighs `size` bytes. False if this peer has too many waiting."""
         customer = self._customers.setdefault(peer, _Customer())
         if len(customer.waiting) >= self.limits.queued_per_peer:
             return False
-        customer.waiting.append((message, size))
+        customer.waiting.append((message, size, now))
         return True
 
     def crowded(self, peer: str, size: int) -> bool:
@@ -76,22 +89,40 @@ class Desk:
             return False
         return len(self._customers) * size / self._bucket.rate > self.limits.wait_seconds
 
-    def take(self, now: float, most_bytes: float = math.inf) -> tuple[str, Message] | None:
+    def take(self, now: float, most_bytes: float = math.inf) -> tuple[str, Question] | None:
         """The next question to answer, of those whose answers weigh no more than that; `finished(peer)` must follow
         when that is done."""
         if self._under_way >= self.limits.answers or self._bucket.delay(now) > 0:
             return None
-        for peer, customer in self._customers.items():
+        for peer in sorted(self._customers, key=self._claim, reverse=True):
+            customer = self._customers[peer]
             first = next((entry for entry in customer.waiting if entry[1] <= most_bytes), None)
             if first is not None and customer.under_way < self.limits.answers_per_peer:
                 customer.waiting.remove(first)
-                message, size = first
+                message, size, _since = first
                 self._bucket.spend(size)
                 customer.under_way += 1
                 self._under_way += 1
-                self._customers[peer] = self._customers.pop(peer)  # to the end: the others are first next time
+                self._given[peer] = self._given.get(peer, 0) + size
+                self._customers[peer] = self._customers.pop(peer)  # to the end: its equals are first next time
                 return peer, message
         return None
+
+    def _claim(self, peer: str) -> int:
+        """How far the peer is with a state, in bytes; one that takes more than a whole one has none."""
+        given = self._given.get(peer, 0)
+        return given if given < self._state_bytes else -1
+
+    def overdue(self, now: float) -> list[tuple[str, StateQuestion]]:
+        """Questions that have waited too long; they will not be answered."""
+        late: list[tuple[str, StateQuestion]] = []
+        for peer, customer in list(self._customers.items()):
+            while customer.waiting and now - customer.waiting[0][2] > self.limits.wait_seconds:
+                message = customer.waiting.popleft()[0]
+                if not isinstance(message, GetRecords):
+                    late.append((peer, message))
+            self._tidy(peer, customer)
+        return late
 
     def delay(self, now: float) -> float | None:
         """Seconds after which `take` may give something; None if that hangs on `offer` or `finished`, not on time."""
@@ -110,6 +141,7 @@ class Desk:
 
     def forget(self, peer: str) -> None:
         """The peer is gone: what it waited for is not answered any more."""
+        self._given.pop(peer, None)
         if customer := self._customers.get(peer):
             customer.waiting.clear()
             self._tidy(peer, customer)
@@ -117,3 +149,5 @@ class Desk:
     def _tidy(self, peer: str, customer: _Customer) -> None:
         if not customer.waiting and not customer.under_way:
             del self._customers[peer]
+            if not self._customers:
+                self._given.clear()

@@ -25,7 +25,7 @@ from p2p.protocol.messages import (
 )
 from p2p.protocol.model import BadMessage
 from p2p.protocol.patience import Patience
-from p2p.protocol.serving import Desk, DeskLimits
+from p2p.protocol.serving import Desk, DeskLimits, Question, StateQuestion
 from p2p.transfer.state import VALUE_BYTES, StateStore
 
 STALL_SECONDS = 120.0
@@ -40,8 +40,6 @@ REDUCE_SECONDS = 30.0
 LOOK_SECONDS = 0.1
 """How often a donor that waits for a reduce looks whether it is over."""
 _RECORDS_COST = 64 << 10
-
-Question = GetRecords | GetManifest | GetChunk | GetMean
 
 
 class Carrier(Protocol):
@@ -76,7 +74,7 @@ class Donor:
         self._carrier, self._store, self._chain, self._pool, self._now = carrier, store, chain, pool, now
         self._listener, self._reducing = listener, reducing
         self._patience = Patience(REDUCE_SHARE, REDUCE_SECONDS)
-        self._desk = Desk(limits)
+        self._desk = Desk(limits, VALUE_BYTES * store.count)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -86,7 +84,7 @@ class Donor:
         size = self._check(message)
         if isinstance(message, GetChunk) and self._desk.crowded(peer, size):
             self._refuse(peer, message, "busy: too many newcomers at once")
-        elif self._desk.offer(peer, message, size):
+        elif self._desk.offer(peer, message, size, self._now()):
             self._pump()
         elif not isinstance(message, GetRecords):
             self._refuse(peer, message, "busy: too many questions at once")
@@ -130,6 +128,8 @@ class Donor:
         """Start what may start now, and come back when more may."""
         waits = self._patience.waits(self._desk.delay(self._now()) is not None and self._reducing(), self._now())
         most = SMALL_BYTES if waits else math.inf
+        for peer, message in self._desk.overdue(self._now()):
+            self._refuse(peer, message, "busy: others come first")
         while not self._closed and (job := self._desk.take(self._now(), most)) is not None:
             task = asyncio.create_task(self._answer(*job))
             self._tasks.add(task)
@@ -144,7 +144,7 @@ class Donor:
         self._timer = None
         self._pump()
 
-    async def _answer(self, peer: str, message: Message) -> None:
+    async def _answer(self, peer: str, message: Question) -> None:
         try:
             async with asyncio.timeout(STALL_SECONDS):
                 if isinstance(message, GetRecords):
@@ -205,5 +205,5 @@ class Donor:
         await self._carrier.send_bulk(peer, answer, buffers)
         self.bytes_sent += sum(buffer.nbytes for buffer in buffers)
 
-    def _refuse(self, peer: str, message: GetManifest | GetChunk | GetMean, reason: str) -> None:
+    def _refuse(self, peer: str, message: StateQuestion, reason: str) -> None:
         self._carrier.send(peer, NotAvailable(request=message.request, reason=reason))

@@ -19,7 +19,7 @@ from p2p.protocol.messages import (
     NotAvailable,
     Records,
 )
-from p2p.protocol.serving import Desk, DeskLimits
+from p2p.protocol.serving import Desk, DeskLimits, Question, StateQuestion
 from swarm.simulate.virtual.content import CHUNKS
 from swarm.simulate.virtual.store import VirtualStore
 from swarm.simulate.virtual.timeline import ticks
@@ -28,8 +28,6 @@ CHUNK_BYTES = 8 << 20
 MEAN_BYTES = 1 << 20
 """Of one chunk's slice of a mean."""
 RECORDS_BYTES = 64 << 10
-
-Question = GetRecords | GetManifest | GetChunk | GetMean
 
 
 class Courier(Protocol):
@@ -61,14 +59,14 @@ class VirtualDonor:
         self.closed_because = ""
         """While this is not empty, state is refused."""
         self._node = node
-        self._desk = Desk(limits)
+        self._desk = Desk(limits, CHUNKS * CHUNK_BYTES)
         self._timer = False
 
     def handle(self, peer: str, message: Question) -> None:
         size = _size(message)
         if isinstance(message, GetChunk) and self._desk.crowded(peer, size):
             self._refuse(peer, message, "busy: too many newcomers at once")
-        elif self._desk.offer(peer, message, size):
+        elif self._desk.offer(peer, message, size, self._node.now()):
             self._pump()
         elif not isinstance(message, GetRecords):
             self._refuse(peer, message, "busy: too many questions at once")
@@ -77,6 +75,8 @@ class VirtualDonor:
         self._desk.forget(peer)
 
     def _pump(self, _one: object = None, _other: object = None) -> None:
+        for peer, message in self._desk.overdue(self._node.now()):
+            self._refuse(peer, message, "busy: others come first")
         while (job := self._desk.take(self._node.now())) is not None:
             busy = self._answer(*job)
             self._node.after(busy, self._finished, job[0])
@@ -93,7 +93,7 @@ class VirtualDonor:
         self._desk.finished(peer)
         self._pump()
 
-    def _answer(self, peer: str, message: Message) -> int:
+    def _answer(self, peer: str, message: Question) -> int:
         """Ticks until the answer has left."""
         store, node = self._node.store, self._node
         if isinstance(message, GetRecords):
@@ -122,7 +122,7 @@ class VirtualDonor:
     def _give(self, peer: str, answer: Message, content: object, size: int) -> int:
         return self._node.send_bulk(peer, answer, content, size) or 0
 
-    def _refuse(self, peer: str, message: GetManifest | GetChunk | GetMean, reason: str) -> int:
+    def _refuse(self, peer: str, message: StateQuestion, reason: str) -> int:
         self._node.send(peer, NotAvailable(request=message.request, reason=reason))
         return 0
 

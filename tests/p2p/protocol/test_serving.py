@@ -1,4 +1,4 @@
-"""The donor's desk: bounded, fair, and within its rate."""
+"""The donor's desk: bounded, within its rate, and soon not alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.protocol.messages import GetChunk
+from p2p.protocol.messages import GetChunk, GetRecords
 from p2p.protocol.serving import Desk, DeskLimits, TokenBucket
 from tests.p2p.protocol.records import peer
 
@@ -49,25 +49,74 @@ def test_a_clock_that_stands_still_gives_nothing() -> None:
     assert bucket.delay(3.0) == 0.0
 
 
-def test_peers_take_turns() -> None:
-    desk = Desk(DeskLimits(answers_per_peer=10, answers=100))
-    for number in range(6):
-        assert desk.offer(peer(0), question(number), 1)
+def served(desk: Desk, now: float = 0.0) -> list[str]:
+    """Who gets what is free now, in order."""
+    peers = []
+    while (job := desk.take(now)) is not None:
+        peers.append(job[0])
+    return peers
+
+
+def test_whoever_has_got_most_of_the_state_is_served_first() -> None:
+    desk = Desk(DeskLimits(answers_per_peer=1, answers=1), state_bytes=3)
+    for number in range(3):
+        for index in range(3):
+            assert desk.offer(peer(index), question(number), 1, 0.0)
+    order = []
+    for _ in range(9):
+        [one] = served(desk)
+        desk.finished(one)
+        order.append(one)
+    assert order == [peer(i) for i in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
+
+
+def test_who_takes_more_than_a_state_comes_last() -> None:
+    desk = Desk(DeskLimits(answers_per_peer=1, answers=1), state_bytes=2)
+    for number in range(4):
+        assert desk.offer(peer(0), question(number), 1, 0.0)
+    assert desk.offer(peer(1), question(0), 1, 0.0)
+    order = []
+    for _ in range(5):
+        [one] = served(desk)
+        desk.finished(one)
+        order.append(one)
+    assert order == [peer(i) for i in (0, 0, 1, 0, 0)]
     for number in range(2):
-        assert desk.offer(peer(1), question(number), 1)
-    served = []
-    while (job := desk.take(0.0)) is not None:
-        served.append(job[0])
-    assert served == [peer(i) for i in (0, 1, 0, 1, 0, 0, 0, 0)]
+        assert desk.offer(peer(0), question(number), 1, 0.0)
+        assert desk.offer(peer(1), question(number), 1, 0.0)
+    assert served(desk) == [peer(0)], "nobody waited any more: all are equal again"
+
+
+def test_a_slow_peer_does_not_hold_the_others_up() -> None:
+    desk = Desk(DeskLimits(answers_per_peer=2, answers=16), state_bytes=100)
+    for index in range(3):
+        for number in range(4):
+            assert desk.offer(peer(index), question(number), 1, 0.0)
+    assert sorted(served(desk)) == sorted([peer(0), peer(1), peer(2)] * 2), "each is given as much as it may have"
+
+
+def test_who_has_waited_too_long_is_told_so_and_not_answered_later() -> None:
+    desk = Desk(DeskLimits(answers_per_peer=1, answers=1, wait_seconds=60.0), state_bytes=10)
+    assert desk.offer(peer(0), question(0), 1, 0.0)
+    assert served(desk) == [peer(0)]
+    assert desk.offer(peer(1), question(0), 1, 0.0)
+    assert desk.offer(peer(1), question(1), 1, 30.0)
+    assert desk.offer(peer(2), GetRecords(start=0, limit=1), 1, 0.0)
+    assert desk.overdue(60.0) == []
+    assert desk.overdue(61.0) == [(peer(1), question(0))], "records are asked for again without being told"
+    desk.finished(peer(0))
+    assert desk.take(61.0) == (peer(1), question(1))
+    desk.finished(peer(1))
+    assert desk.take(61.0) is None
 
 
 def test_bounds_for_one_peer_and_in_all() -> None:
-    desk = Desk(DeskLimits(queued_per_peer=3, answers_per_peer=2, answers=3))
-    assert [desk.offer(peer(0), question(n), 1) for n in range(4)] == [True, True, True, False]
-    assert desk.offer(peer(1), question(0), 1)
-    assert desk.offer(peer(1), question(1), 1)
+    desk = Desk(DeskLimits(queued_per_peer=3, answers_per_peer=2, answers=3), 1000)
+    assert [desk.offer(peer(0), question(n), 1, 0.0) for n in range(4)] == [True, True, True, False]
+    assert desk.offer(peer(1), question(0), 1, 0.0)
+    assert desk.offer(peer(1), question(1), 1, 0.0)
     taken = [desk.take(0.0) for _ in range(4)]
-    assert [job[0] if job else None for job in taken] == [peer(0), peer(1), peer(0), None]
+    assert [job[0] if job else None for job in taken] == [peer(0), peer(0), peer(1), None]
     assert desk.delay(0.0) is None, "time alone changes nothing"
     desk.finished(peer(1))
     assert desk.take(0.0) == (peer(1), question(1))
@@ -77,9 +126,9 @@ def test_bounds_for_one_peer_and_in_all() -> None:
 
 
 def test_answers_wait_for_the_rate() -> None:
-    desk = Desk(DeskLimits(bytes_per_second=100.0, burst_bytes=50.0))
+    desk = Desk(DeskLimits(bytes_per_second=100.0, burst_bytes=50.0), 1000)
     for number in range(3):
-        desk.offer(peer(0), question(number), 150)
+        desk.offer(peer(0), question(number), 150, 0.0)
     assert desk.take(0.0) is not None
     assert desk.take(0.0) is None
     delay = desk.delay(0.0)
@@ -88,21 +137,21 @@ def test_answers_wait_for_the_rate() -> None:
 
 
 def test_who_would_wait_too_long_is_told_to_come_later() -> None:
-    desk = Desk(DeskLimits(bytes_per_second=1.0, burst_bytes=1.0, wait_seconds=30.0))
+    desk = Desk(DeskLimits(bytes_per_second=1.0, burst_bytes=1.0, wait_seconds=30.0), 1000)
     assert not desk.crowded(peer(0), 1000), "nobody else is there"
     for index in range(4):
         assert not desk.crowded(peer(index), 10)
-        desk.offer(peer(index), question(0), 10)
+        desk.offer(peer(index), question(0), 10, 0.0)
     assert desk.crowded(peer(4), 10), "four answers of 10 s each come first"
     assert not desk.crowded(peer(3), 10), "it is being served"
     assert not desk.crowded(peer(4), 7)
-    assert not Desk(DeskLimits()).crowded(peer(0), 1 << 40), "no rate, no wait"
+    assert not Desk(DeskLimits(), 1000).crowded(peer(0), 1 << 40), "no rate, no wait"
 
 
 def test_who_is_gone_is_forgotten() -> None:
-    desk = Desk(DeskLimits())
-    desk.offer(peer(0), question(0), 1)
-    desk.offer(peer(0), question(1), 1)
+    desk = Desk(DeskLimits(), 1000)
+    desk.offer(peer(0), question(0), 1, 0.0)
+    desk.offer(peer(0), question(1), 1, 0.0)
     assert desk.take(0.0) is not None
     desk.forget(peer(0))
     desk.forget(peer(1))

@@ -97,6 +97,18 @@ def test_eight_newcomers_spread_over_the_donors() -> None:
         assert newcomer.finished <= 1.25 * 8 * 60 * STATE / (400 * MIB)
 
 
+def test_a_crowd_is_served_in_the_time_of_a_few_because_the_first_give_to_the_rest() -> None:
+    rate = 10.0 * MIB
+    world = World(20, donors(2, rate), grows=rate)
+    newcomers = [Newcomer(world, f"newcomer {index}") for index in range(62)]
+    world.run(newcomers)
+    one = 20 * STATE / rate
+    for newcomer in newcomers:
+        newcomer.check()
+        assert newcomer.finished <= 10 * one, "two donors alone would take 31 times as long as for one"
+    assert sum(newcomer.bytes for newcomer in newcomers) <= 1.2 * 62 * 20 * STATE
+
+
 @pytest.mark.parametrize(("mbit", "crowd", "count"), [(1, 1, 1), (1, 1, 3), (1, 8, 1), (10, 1, 1), (10, 8, 3)])
 def test_slow_donors_waste_nothing_however_many_come(mbit: int, crowd: int, count: int) -> None:
     """A chunk takes a minute at 1 Mbit/s: nobody is taken for silent, and nothing is sent twice."""

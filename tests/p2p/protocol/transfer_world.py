@@ -56,9 +56,10 @@ class VirtualDonor:
     waiting: dict[int, tuple[Newcomer, Request]] = field(default_factory=dict)
     """Questions at the desk, by the number of their message."""
     timer: float | None = None
+    desk: Desk = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.desk = Desk(self.limits)
+    def sit_down(self, state_bytes: int) -> None:
+        self.desk = Desk(self.limits, state_bytes)
 
     @property
     def ends(self) -> float:
@@ -77,13 +78,26 @@ class World:
     latency: float = 0.05
     vouch: bool = True
     """Whether records carry the root of the state before."""
+    grows: float | None = None
+    """Bytes a second that newcomers give to others once they have a state; None: they give nothing."""
     now: float = 0.0
     events: list[tuple[float, int, Callable[[], None]]] = field(default_factory=list)
     count: itertools.count[int] = field(default_factory=itertools.count)
 
+    def __post_init__(self) -> None:
+        for donor in self.donors:
+            donor.sit_down(self.sizes.chunks * self.sizes.chunk_bytes)
+
     @property
     def sizes(self) -> Sizes:
         return Sizes(Fragments.whole(self.chunks * MIB), MIB, 8 * MIB, MIB + 4096)
+
+    def add_donor(self, name: str) -> None:
+        """A newcomer has a state, and gives it to others."""
+        if self.grows is not None:
+            donor = VirtualDonor(name, self.grows)
+            donor.sit_down(self.sizes.chunks * self.sizes.chunk_bytes)
+            self.donors.append(donor)
 
     def at(self, time: float, event: Callable[[], None]) -> None:
         heapq.heappush(self.events, (time, next(self.count), event))
@@ -109,7 +123,7 @@ class World:
         if self.now >= donor.ends:
             return
         crowded = isinstance(request.message, GetChunk) and donor.desk.crowded(newcomer.name, request.size)
-        if crowded or not donor.desk.offer(newcomer.name, request.message, request.size):
+        if crowded or not donor.desk.offer(newcomer.name, request.message, request.size, self.now):
             self.at(self.now + self.latency, lambda: newcomer.refused(donor, request))
             return
         donor.waiting[id(request.message)] = (newcomer, request)
@@ -117,6 +131,9 @@ class World:
 
     def pump(self, donor: VirtualDonor) -> None:
         """Start what the desk lets start; one answer after the other passes the donor's link."""
+        for _, message in donor.desk.overdue(self.now):
+            one, question = donor.waiting.pop(id(message))
+            self.at(self.now + self.latency, lambda one=one, question=question: one.refused(donor, question))
         while self.now < donor.ends and (job := donor.desk.take(self.now)) is not None:
             newcomer, request = donor.waiting.pop(id(job[1]))
             begin = max(donor.free, self.now)
@@ -194,6 +211,7 @@ class Newcomer:
         self.asked_at_once = max(self.asked_at_once, outstanding)
         if self.core.done and self.finished is None:
             self.finished = now
+            world.add_donor(self.name)
 
     def _ask(self, request: Request) -> None:
         donor = next(donor for donor in self.world.donors if donor.name == request.peer)

@@ -29,8 +29,8 @@ from p2p.protocol.messages import (
     Records,
 )
 from p2p.protocol.model import BadMessage
-from p2p.protocol.serving import DeskLimits
-from p2p.transfer.donor import Donor, Question
+from p2p.protocol.serving import DeskLimits, Question
+from p2p.transfer.donor import Donor
 from swarm.outer_state import OuterState
 from tests.p2p.protocol.records import FINGERPRINT, history, peer
 
