@@ -85,6 +85,7 @@ class Butterfly:
         self._mine = self.routes.pieces(self.rank)
         self._held = bytearray(len(self.grid))
         self._values_held = 0
+        self._values_came = 0
         self._encoded = bytearray(len(self.grid))
         self._short = [len(stretch) for stretch in self.routes.stretches]
         self._parts: set[tuple[str, int]] = set()
@@ -298,6 +299,7 @@ class Butterfly:
         if key not in peer.arriving:
             return None
         peer.arriving.remove(key)
+        self._values_came += self.grid.size(piece)
         if isinstance(message, Part):
             self._take_part(name, piece)
         else:
@@ -341,6 +343,11 @@ class Butterfly:
     def values_held(self) -> int:
         """Values whose mean we hold."""
         return self._values_held
+
+    @property
+    def values_came(self) -> int:
+        """Values of parts and means that others brought us in this attempt."""
+        return self._values_came
 
     def waiting_on(self) -> tuple[str, ...]:
         """Members that owe us parts, by rank; if none does, those that owe us means: they may wait for others."""

@@ -200,8 +200,8 @@ class Status(Message):
     """Root of the sender's state at `height`; empty while it does not hold it."""
     phase: Phase
     inner_step: Count
-    reduced: Count
-    """Values whose mean the sender holds in the running reduce: shows whether it moves."""
+    moved: Count
+    """Values of parts and means that others brought the sender in the running attempt: shows whether it moves."""
     promised: Ballot | None
     ready: Ready | None
     vote: Vote | None

@@ -333,7 +333,7 @@ class RoundCore:
             state_root=self._state_root if self._holds_state else b"",
             phase=self._phase(),
             inner_step=self._inner_step,
-            reduced=books.values_held if books else 0,
+            moved=books.values_came if books else 0,
             promised=part.promised,
             ready=part.ready,
             vote=part.vote,

@@ -6,6 +6,7 @@ while the rest reaches both, neither is made an owner, and the round goes on wit
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,11 @@ from p2p.protocol.board import Board
 from p2p.protocol.messages import Plan
 
 STALL_SECONDS = 15.0
-"""A reduce in which no member got a byte of mean for so long is tried again."""
+"""A reduce in which no member got a piece from another for so long is tried again; for longer, where links are known to
+be slow (`StallWatch.limit`), and twice, four times ... as long where doing without somebody did not help."""
+MOST_STALL_SECONDS = 60.0
+_VALUE_BYTES = 4
+"""Of the widest codec."""
 PARTED_SECONDS = 3.0
 """The same, when two members are known to miss each other."""
 
@@ -33,15 +38,16 @@ class StallWatch:
 
     def __init__(self, board: Board) -> None:
         self.board = board
+        self._blames = 0
         self._apart: set[frozenset[str]] = set()
         """Pairs that stalled an attempt."""
         self._plan: Plan | None = None
         self._since = 0.0
-        self._progress = -1
+        self._progress: tuple[int, ...] = ()
 
     def begin(self, plan: Plan, now: float) -> None:
         """An attempt begins."""
-        self._plan, self._since, self._progress = plan, now, -1
+        self._plan, self._since, self._progress = plan, now, ()
 
     def reach_all(self, members: Collection[str], now: float) -> list[str]:
         """Those of `members` that all others reach, as far as is known; if there are none, all of them."""
@@ -55,15 +61,31 @@ class StallWatch:
         """Whether to try again; `waiting`: members whose vote is missing."""
         assert self._plan is not None
         statuses = self.board.statuses
-        count = self.board.rules.fragments.size(self.board.round)
-        progress = sum(statuses[peer].reduced for peer in waiting) - len(waiting) * count
+        progress = tuple(statuses[peer].moved for peer in waiting)
         if progress != self._progress:
             self._progress, self._since = progress, now
         still = now - self._since
         if still > PARTED_SECONDS and (pair := self._known_pair(now)) is not None:
             self._apart.add(pair)
             return Verdict(f"{' and '.join(sorted(pair))} do not reach each other")
-        return self._blame(waiting) if still > STALL_SECONDS else None
+        if still <= STALL_SECONDS or still <= self.limit():
+            return None
+        verdict = self._blame(waiting)
+        self._blames += bool(verdict.blamed)
+        return verdict
+
+    def limit(self) -> float:
+        """Seconds without any progress that an attempt is given.
+
+        Somebody who sends a piece to every other at the same time ends them all at the same time, so the least that
+        may be asked for is all of that over the slowest link that is known.
+        """
+        assert self._plan is not None
+        draft = self._plan.draft
+        known = [rate for peer in draft.voters for rate in self.board.statuses[peer].rates if rate]
+        slowest = min(known, default=math.inf)
+        all_at_once = len(draft.voters) * draft.piece * _VALUE_BYTES / slowest
+        return min(max(STALL_SECONDS * 2.0**self._blames, all_at_once), MOST_STALL_SECONDS)
 
     def _known_pair(self, now: float) -> frozenset[str] | None:
         """An owner and another member that say they miss each other, and were not yet told apart."""

@@ -26,7 +26,7 @@ def status(height: int) -> Status:
         state_root=b"r" * 32,
         phase="training",
         inner_step=7,
-        reduced=0,
+        moved=0,
         promised=None,
         ready=None,
         vote=None,

@@ -69,7 +69,7 @@ class Scene:
             "state_root": ROOT,
             "phase": "training",
             "inner_step": 0,
-            "reduced": 0,
+            "moved": 0,
             "promised": None,
             "ready": None,
             "vote": None,

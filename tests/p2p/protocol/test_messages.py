@@ -38,7 +38,7 @@ STATUS = Status(
     state_root=b"",
     phase="voted",
     inner_step=4,
-    reduced=5,
+    moved=5,
     promised=BALLOT,
     ready=Ready(round=3, tokens=80, used=((0, 4), (9, 12))),
     vote=Vote(ballot=BALLOT, record_hash=b"v" * 32, signature=b"s" * 64),

@@ -18,7 +18,7 @@ class Books:
 
     def __init__(self, ballot: Ballot) -> None:
         self.ballot = ballot
-        self.values_held = 7
+        self.values_came = 7
 
     def waiting_on(self) -> tuple[str, ...]:
         return (A,)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2p.protocol.messages import Plan
-from p2p.protocol.stall import PARTED_SECONDS, STALL_SECONDS, StallWatch, Verdict
+from p2p.protocol.stall import MOST_STALL_SECONDS, PARTED_SECONDS, STALL_SECONDS, StallWatch, Verdict
 from tests.p2p.protocol.test_coordinator import A, B, C, Scene, ready
 
 
@@ -31,7 +31,7 @@ def test_a_reduce_that_moves_is_left_alone() -> None:
     scene, plan, watch = watched(a=(B,), b=(), c=(B,))
     for turn in range(1, 4):
         for peer in (A, B, C):
-            scene.post(peer, phase="reducing", ready=ready(peer), promised=plan.ballot, reduced=turn * 1000)
+            scene.post(peer, phase="reducing", ready=ready(peer), promised=plan.ballot, moved=turn * 1000)
         assert after(scene, watch, STALL_SECONDS - 1) is None
 
 
@@ -74,3 +74,25 @@ def test_two_that_say_they_miss_each_other_are_told_apart_soon() -> None:
     watch.begin(plan, scene.now)
     watch.judge([A, B, C], scene.now)
     assert after(scene, watch, PARTED_SECONDS + 0.1) is None, "the same pair is no news"
+
+
+def test_where_doing_without_somebody_did_not_help_more_time_is_given_up_to_a_bound() -> None:
+    scene, plan, watch = watched(a=(B,), b=(), c=(B,))
+    for limit in (STALL_SECONDS, 2 * STALL_SECONDS, MOST_STALL_SECONDS, MOST_STALL_SECONDS):
+        watch.begin(plan, scene.now)
+        watch.judge([A, B, C], scene.now)
+        assert after(scene, watch, limit - 1) is None
+        assert after(scene, watch, 2) is not None
+
+
+def test_links_known_to_be_slow_are_given_the_time_that_a_piece_to_everybody_takes() -> None:
+    scene, plan, watch = watched(a=(B,), b=(), c=(B,))
+    all_at_once = 3 * plan.draft.piece * 4
+    reducing = {"phase": "reducing", "promised": plan.ballot, "waiting_on": (B,)}
+    scene.post(C, ready=ready(C), rates=(int(all_at_once / 40), 0), **reducing)
+    assert after(scene, watch, STALL_SECONDS + 1) is None
+    assert after(scene, watch, 26) is not None
+    scene.post(C, ready=ready(C), rates=(1, 1), **reducing)
+    watch.begin(plan, scene.now)
+    watch.judge([A, B, C], scene.now)
+    assert after(scene, watch, MOST_STALL_SECONDS + 1) is not None, "nobody holds the round up with what it says"
