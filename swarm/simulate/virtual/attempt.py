@@ -20,6 +20,8 @@ Parts = dict[tuple[str, int], Codes]
 ENCODE_TICKS = 20
 """Quantising our contribution, once a round."""
 REDUCE_TICKS = 2
+QUEUE_TICKS = 100
+"""What a socket takes ahead of the link: an attempt that ends leaves no more than this behind."""
 DIGEST_TICKS = 2
 
 
@@ -43,6 +45,9 @@ class Attempt:
         self._codes, self._book, self._carrier, self._value_bytes, self._done = codes, book, carrier, value_bytes, done
         self._digests: dict[int, bytes] = {}
         self._reducing = False
+        self._full = False
+        """Our link has enough to do for now."""
+        self._others = [peer for peer in core.voters if peer != core.members[core.rank]]
 
     def begin(self, *, encoded: bool) -> None:
         """`encoded`: our contribution is quantised already."""
@@ -113,18 +118,29 @@ class Attempt:
                 self.core.go_failed(peer)
 
     def _send_all(self) -> None:
-        for peer in self.core.voters:
-            if peer != self.core.members[self.core.rank]:
-                self._send_to(peer)
+        for place, peer in enumerate(self._others):
+            self._send_to(peer)
+            if self._full:
+                self._others = self._others[place + 1 :] + self._others[: place + 1]
+                return
 
     def _send_to(self, peer: str) -> None:
         grid = self.core.grid
-        while (message := self.core.message_for(peer)) is not None:
+        while not self._full and (message := self.core.message_for(peer)) is not None:
             piece = grid.find(message.start, message.stop)
             assert piece is not None
             content = self._codes if isinstance(message, Part) else self.means[piece]
-            if self._carrier.send_bulk(peer, message, content, int(grid.size(piece) * self._value_bytes)) is None:
+            busy = self._carrier.send_bulk(peer, message, content, int(grid.size(piece) * self._value_bytes))
+            if busy is None:
                 return
+            if busy > QUEUE_TICKS:
+                self._full = True
+                self._carrier.after(busy - QUEUE_TICKS // 2, self._go_on)
+
+    def _go_on(self, _one: object, _other: object) -> None:
+        self._full = False
+        if not self.stopped:
+            self._send_all()
 
     # --- receiving ---
 

@@ -21,7 +21,7 @@ class Settings:
     """None: as the seed has it."""
     min_peers: int | None = None
     """None: as the seed has it, 1 or more than half of the nodes."""
-    train_seconds: float = 3.0
+    train_seconds: float = 2.0
     blocks_per_node: int = 2
     pieces: PieceSize = field(default=PieceSize(smallest=1024, largest=1 << 20, per_span=1))
     vector_bytes: float = 1e7

@@ -30,9 +30,9 @@ class Watch:
         death = SILENCE_SECONDS + WITNESS_SECONDS
         attempt = PROMISE_SECONDS + STALL_SECONDS + REST_SECONDS
         straggler = STRAGGLER_ROUNDS * STRAGGLER_SECONDS
-        self.patience = ticks(2 * (death + attempt) + straggler + 10 * settings.train_seconds)
+        self.patience = ticks(2 * (death + attempt) + STALL_SECONDS + straggler + 10 * settings.train_seconds)
         """Within this a round ends that nobody disturbs any more: two deaths that are noticed one after the other, an
-        attempt that stalls for each, and a straggler's deadline."""
+        attempt that stalls for each (the second for twice as long), and a straggler's deadline."""
         self._everybody: dict[str, int] = {}
         world.timeline.after(LOOK, self._look)
 
