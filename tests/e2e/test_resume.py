@@ -86,6 +86,29 @@ def test_all_nodes_stop_and_others_go_on_from_the_newest_checkpoint_that_is_whol
         group.same_digests()
 
 
+def test_killed_nodes_that_average_a_fragment_a_round_go_on_with_the_next_one(tmp_path: Path) -> None:
+    run = QUICK.model_copy(update={"fragments": 4, "overlap_steps": 1, "min_peers": 2})
+    with processes(tmp_path) as group:
+        first, other = group.found(2, run, checkpoint_every=1, evaluate_every=0)
+        for node in (first, other):
+            saved(node, 5)
+        for node in (first, other):
+            node.child.kill()
+            node.child.process.wait()
+        back = again(group, other, 2, found=False, gather_seconds=5, evaluate_every=0)
+        address = back.wait(Started, seconds=PATIENCE).bootstrap[:1]
+        lives = [back, again(group, first, 2, found=False, bootstrap_peers=address, evaluate_every=0)]
+        best = max(node.wait(Resumed, seconds=PATIENCE).round for node in lives)
+        for node in lives:
+            node.wait_round(best + 5, PATIENCE)
+            rounds = node.rounds()
+            assert min(rounds) == best + 1, "not a round is done twice, none left out"
+            assert all((event.fragment, event.fragments) == (number % 4, 4) for number, event in rounds.items())
+            assert {event.contributors for event in rounds.values()} == {2}
+        group.nodes[:2] = []  # what the first lives did after their last checkpoint is done anew, and otherwise
+        group.same_digests()
+
+
 def test_a_node_that_is_told_to_stop_saves_where_it_is(tmp_path: Path) -> None:
     with processes(tmp_path) as group:
         group.run = QUICK
