@@ -1,13 +1,20 @@
 """int2 code of a block: four values a byte, each one of -3, -1, 1 and 3 times the scale.
 
-At two bits the largest magnitude makes a poor scale: an error of 0.6 on Gaussian data, above 1 on Laplace data. Here
-the scale is the one of least squares. Magnitudes above a threshold get q = 3, all others q = 1, and
+At two bits the largest magnitude makes a poor scale: an error of 0.6 on Gaussian data, above 1 on Laplace data. The one
+of least squares is the best. Magnitudes above a threshold get q = 3, all others q = 1, and
 
-    scale = sum |x| q / sum q^2,
+    least = sum |x| q / sum q^2,
 
 first with 1.25 mean |x| as the threshold, then with twice the scale that came of it: two steps of Lloyd's iteration
-(IEEE Trans. Inf. Theory 28 (1982) 129) on a uniform codebook. With such a scale |x - decoded|^2 = |x|^2 - |decoded|^2,
-but for rounding: the error is always smaller than the input, as error feedback needs it (arXiv:1901.09847).
+(IEEE Trans. Inf. Theory 28 (1982) 129) on a uniform codebook.
+
+But least squares shrink: x . decoded is 0.88 |x|^2 on Gaussian data, 0.81 on Laplace data. Error feedback would give
+the rest back a round late, every round. So the last step stretches the scale until x . decoded = |x|^2,
+
+    scale = sum x^2 / sum |x| q,    at most 1.5 least,
+
+which costs little (an error of 0.365 instead of 0.342 on Gaussian data) and leaves an error at right angles to x. Up to
+a stretch of 2, |x - decoded| <= |x|: the error is smaller than the input, as feedback needs it (arXiv:1901.09847).
 
 Magnitudes are added as integers, in units of 2^-20 of the largest one. Such sums are the same in any order: the
 compiler may vectorise them, and all machines agree on them.
@@ -34,6 +41,7 @@ QUARTER = np.float32(1 << 18)
 UNIT = np.float32(2.0**-20)
 ALL_LOW = np.float32(1 << 21)
 SPREAD = np.float32(1.25)
+MOST_STRETCH = np.float32(1.5)
 ONE, TWO, THREE = np.float32(1), np.float32(2), np.float32(3)
 
 
@@ -47,6 +55,21 @@ def least_squares(x_B: Floats, inverse: np.float32, threshold: np.float32) -> np
         total += np.int32(units * (THREE if units > threshold else ONE))
         weights += np.int32(9) if units > threshold else np.int32(1)
     return np.float32(total) / np.float32(weights)
+
+
+@register_jitable(forceinline=True)  # type: ignore[untyped-decorator]
+def stretched(x_B: Floats, inverse: np.float32, threshold: np.float32) -> np.float32:
+    """That scale, stretched, as a fraction of the largest magnitude."""
+    squares = np.int32(0)
+    products = np.int32(0)
+    weights = np.int32(0)
+    for i in range(x_B.size):
+        units = np.abs(x_B[i]) * inverse * QUARTER
+        squares += np.int32(units * units * UNIT)
+        products += np.int32(units * (THREE if units > threshold else ONE))
+        weights += np.int32(9) if units > threshold else np.int32(1)
+    least = np.float32(products) / np.float32(weights) * UNIT
+    return min(np.float32(squares) / np.float32(products), MOST_STRETCH * least)
 
 
 @register_jitable(forceinline=True)  # type: ignore[untyped-decorator]
@@ -64,7 +87,7 @@ def encode_block(x_B: Floats, codes_b: Bytes) -> np.float32:
     largest = LARGEST_SCALE / absmax / UNIT if absmax > LARGEST_SCALE else ALL_LOW
     mean = least_squares(x_B, inverse, ALL_LOW)
     threshold = TWO * min(least_squares(x_B, inverse, mean * SPREAD), largest)
-    scale = least_squares(x_B, inverse, threshold) * UNIT * absmax
+    scale = stretched(x_B, inverse, threshold) * absmax
     for run in range(4):
         values = x_B[run * codes_b.size : (run + 1) * codes_b.size]
         shift = np.uint8(2 * run)

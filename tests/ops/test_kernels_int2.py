@@ -1,4 +1,4 @@
-"""What two bits make of their values: the scale of least squares, against a reference in whole numbers."""
+"""What two bits make of their values: the stretched scale of least squares, against a reference in whole numbers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def reference(x_B: Floats) -> tuple[float, list[int]]:
     step = best(best(np.float32(2 * UNIT)) * np.float32(1.25))
     threshold = step * np.float32(2)
     multiples = [(3 if unit > threshold else 1) * (-1 if x < 0 else 1) for x, unit in zip(x_B, units, strict=True)]
-    return float(best(threshold) / np.float32(UNIT) * absmax), multiples
+    squares = sum(int(unit * unit / np.float32(UNIT)) for unit in units)
+    products = sum(int(unit * np.float32(abs(multiple))) for unit, multiple in zip(units, multiples, strict=True))
+    least = best(threshold) / np.float32(UNIT)
+    return float(min(np.float32(squares) / np.float32(products), np.float32(1.5) * least) * absmax), multiples
 
 
 @settings(deadline=None)
@@ -79,12 +82,19 @@ def test_constant_blocks_are_nearly_exact(count: int) -> None:
     np.testing.assert_allclose(coded(x_P)[1], x_P, rtol=1e-5)
 
 
-def test_relative_errors_are_near_the_best_that_four_levels_can_do() -> None:
-    """Lloyd-Max quantisers with four levels: 0.343 on Gaussian data, 0.420 on Laplace data."""
+def test_relative_errors_are_not_far_from_the_best_that_four_levels_can_do() -> None:
+    """Lloyd-Max quantisers with four levels, which shrink what they code: 0.343 on Gaussian data, 0.420 on Laplace."""
     random = np.random.default_rng(0)
-    assert relative_error(random.standard_normal(1 << 18).astype(np.float32)) < 0.345
-    assert relative_error(random.laplace(size=1 << 18).astype(np.float32)) < 0.445
-    assert relative_error(random.standard_t(2, 1 << 18).astype(np.float32)) < 0.8
+    assert relative_error(random.standard_normal(1 << 18).astype(np.float32)) < 0.37
+    assert relative_error(random.laplace(size=1 << 18).astype(np.float32)) < 0.5
+    assert relative_error(random.standard_t(2, 1 << 18).astype(np.float32)) < 0.85
+
+
+@pytest.mark.parametrize("shape", ["standard_normal", "laplace"])
+def test_what_is_coded_is_neither_shrunk_nor_stretched(shape: str) -> None:
+    """Least squares would leave 0.88 and 0.81: error feedback would bring the rest, but a round late."""
+    x_P = getattr(np.random.default_rng(0), shape)(size=1 << 16).astype(np.float32)
+    assert np.dot(coded(x_P)[1], x_P) / np.dot(x_P, x_P) == pytest.approx(1, abs=1e-3)
 
 
 def test_tiny_blocks_are_zeros_and_no_scale_is_denormal() -> None:
