@@ -166,7 +166,7 @@ class Mesh:
         return self._meter.total(lane)
 
     def bulk_load(self) -> Load:
-        """How much the bulk lanes have carried since the start, and for how long they had something to send."""
+        """How much the open bulk lanes have carried."""
         return self._meter.bulk_load()
 
     @property

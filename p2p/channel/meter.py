@@ -17,9 +17,9 @@ from typing import Literal, NamedTuple
 
 Lane = Literal["control", "bulk"]
 
-_U64 = struct.Struct("=Q")
-_BUSY_AT = 168
+_U64, _U32 = struct.Struct("=Q"), struct.Struct("=I")
 _RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
+_SEGMENT_AT, _DELIVERED_AT = 84, 192
 
 
 class WireBytes(NamedTuple):
@@ -33,12 +33,12 @@ class WireBytes(NamedTuple):
 
 
 class Load(NamedTuple):
-    """What the bulk lanes have carried so far, and for how long."""
+    """What the bulk lanes that are open have carried so far, in bytes."""
 
-    sent: int
+    delivered: int
+    """As many as the packets can hold that arrived at the other ends (tcpi_delivered times tcpi_advmss): bytes that
+    were acknowledged leap whenever a gap is filled."""
     received: int
-    busy: float
-    """Seconds in which data was on its way or waited to be, summed over the connections that are open."""
     connections: int
 
 
@@ -60,10 +60,13 @@ class Gauge:
                 self._last = WireBytes(sent - repeated, received)
         return self._last or WireBytes(self.frames_sent, self.frames_received)
 
-    def busy(self) -> float:
-        """Seconds in which there was something to send (tcpi_busy_time)."""
+    def load(self) -> Load:
+        """Of this connection; zeros where the kernel does not say."""
         info = _tcp_info(self._socket) if self._socket is not None else b""
-        return float(_U64.unpack_from(info, _BUSY_AT)[0]) / 1e6 if info else 0.0
+        if not info:
+            return Load(0, 0, 1)
+        segment, packets = (_U32.unpack_from(info, at)[0] for at in (_SEGMENT_AT, _DELIVERED_AT))
+        return Load(segment * packets, _U64.unpack_from(info, _RECEIVED_AT)[0], 1)
 
     def close(self) -> None:
         self.read()
@@ -126,5 +129,5 @@ class Meter:
 
     def bulk_load(self) -> Load:
         """Of the bulk lanes."""
-        lanes = [gauge for gauge in self._open if gauge.lane == "bulk"]
-        return Load(*self.total("bulk"), sum(gauge.busy() for gauge in lanes), len(lanes))
+        loads = [gauge.load() for gauge in self._open if gauge.lane == "bulk"]
+        return Load(*map(sum, zip(*loads, strict=True))) if loads else Load(0, 0, 0)

@@ -124,6 +124,8 @@ class Attempt:
         """The digests of all segments."""
         self._ready = asyncio.Event()
         self._wake = {peer: asyncio.Event() for peer in core.voters if peer != core.members[core.rank]}
+        self._under_way = dict.fromkeys(self._wake, 0)
+        """Frames that the links have not taken whole."""
         self._kernels: set[asyncio.Task[None]] = set()
         self._senders: set[asyncio.Task[None]] = set()
         self._spawn(self._kernels, self._quantise())
@@ -224,12 +226,20 @@ class Attempt:
                 wake.clear()
                 await wake.wait()
                 continue
+            self._under_way[peer] += 1
             try:
                 await self._carrier.send_bulk(peer, message, self._bytes_of(message))
             except ConnectionError:
                 # `on_link_down` has told the core. Whether the peer comes back is for others to say; if it does, its Go
                 # says what to repeat.
                 continue
+            finally:
+                self._under_way[peer] -= 1
+
+    @property
+    def backlogged(self) -> float:
+        """Share of the others for whom a frame waits at present until the link takes it."""
+        return sum(count > 0 for count in self._under_way.values()) / max(1, len(self._under_way))
 
     def _bytes_of(self, message: Part | Mean) -> Sequence[memoryview]:
         if isinstance(message, Mean):

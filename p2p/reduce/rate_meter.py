@@ -1,23 +1,26 @@
 """How fast this node's link is, each way, as its reduces show. Pure.
 
-The beginning of a reduce is left out: connections that were idle take a while to come up to the speed of their link.
-Sending is measured only while most connections have something to send: who sends to one slow member does not take
-itself for slow. What others could send cannot be seen from here, so of a reduce's receiving the fastest window counts.
-What is measured decides how much of the vector a member reduces (p2p/protocol/shares.py).
+While there is something to send to nearly everybody, what the connections carry is what the uplink can do. At other
+times the node waits for others, and what it carries shows only that the uplink can do at least as much: who sends to
+one slow member does not take itself for slow. What others could send cannot be seen from here, so of a reduce's
+receiving the fastest window counts. What is measured decides how much of the vector a member reduces
+(p2p/protocol/shares.py).
 """
 
 from __future__ import annotations
+
+from collections import deque
 
 from p2p.channel.meter import Load
 from p2p.protocol.shares import UNKNOWN
 
 WINDOW_SECONDS = 0.5
 """The shortest time that says anything: a link's buffers take a tenth of a second and more at once."""
-BUSY = 0.6
-"""Share of the connections that have something to send: more than one of two."""
-NEWEST_WINDOW = 0.25
-"""Weight of the newest window in sending: a link that becomes slow in the middle of a reduce is known as slow at its
-end, and yet a reduce's last moments, when less and less is left to send, do not count for much."""
+BACKLOGGED = 0.75
+"""Share of the others for whom there is something to send: of two or three all, of more all but a few."""
+WINDOWS = 4
+"""The fastest of so many windows is what the uplink can do: BBR stops sending at times, to find out how short the way
+is. And yet a link that becomes slow in the middle of a reduce is known as slow at its end."""
 NEWEST_REDUCE = 0.5
 """Weight of the newest reduce in receiving."""
 
@@ -27,38 +30,39 @@ class RateMeter:
 
     def __init__(self) -> None:
         self.rates = UNKNOWN
-        self._reduce_began: float | None = None
         self._begin: tuple[float, Load] | None = None
         """Of the window."""
+        self._backlogged = False
+        """At every reading of the window so far."""
+        self._ups: deque[float] = deque(maxlen=WINDOWS)
+        """Sending, in the newest windows in which there was enough to send."""
         self._fastest = 0.0
         """Window of the present reduce, receiving."""
 
-    def read(self, now: float, load: Load) -> None:
-        """`load`: what the connections have carried by now."""
-        if self._reduce_began is None:
-            self._reduce_began = now
+    def read(self, now: float, load: Load, backlogged: float) -> None:
+        """`load`: what the connections have carried by now. `backlogged`: share of the others for whom there is
+        something to send at present."""
+        busy = backlogged >= BACKLOGGED
         if self._begin is None or self._begin[1].connections != load.connections:
-            self._begin = now, load
+            self._begin, self._backlogged = (now, load), busy
             return
+        self._backlogged = self._backlogged and busy
         began, before = self._begin
-        seconds = now - began
-        if seconds < WINDOW_SECONDS:
+        if (seconds := now - began) < WINDOW_SECONDS:
             return
-        self._begin = now, load
-        if began - self._reduce_began < WINDOW_SECONDS:
-            return
-        if load.busy - before.busy > BUSY * seconds * load.connections:
-            up = (load.sent - before.sent) / seconds
-            self.rates = self.rates._replace(up=_blend(self.rates.up, up, NEWEST_WINDOW))
-        self._fastest = max(self._fastest, (load.received - before.received) / seconds)
+        up, down = (load.delivered - before.delivered) / seconds, (load.received - before.received) / seconds
+        if self._backlogged:
+            self._ups.append(up)
+            if len(self._ups) == WINDOWS:
+                self.rates = self.rates._replace(up=max(self._ups))
+        self.rates = self.rates._replace(up=max(self.rates.up, up))
+        self._fastest = max(self._fastest, down)
+        self._begin, self._backlogged = (now, load), busy
 
     def pause(self) -> None:
         """The reduce has ended; may be called again and again."""
-        self._begin = self._reduce_began = None
+        self._begin = None
         if self._fastest:
-            self.rates = self.rates._replace(down=_blend(self.rates.down, self._fastest, NEWEST_REDUCE))
+            down = self.rates.down or self._fastest
+            self.rates = self.rates._replace(down=down + NEWEST_REDUCE * (self._fastest - down))
             self._fastest = 0.0
-
-
-def _blend(old: float, new: float, weight: float) -> float:
-    return old + weight * (new - old) if old else new

@@ -192,7 +192,7 @@ class Reducer:
         if attempt is None or attempt.done.done():
             self._meter.pause()
         else:
-            self._meter.read(asyncio.get_running_loop().time(), load)
+            self._meter.read(asyncio.get_running_loop().time(), load, attempt.backlogged)
         return self._meter.rates
 
     # --- from the mesh -------------------------------------------------------------------------------------------

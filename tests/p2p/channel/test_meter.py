@@ -8,7 +8,7 @@ import socket
 import pytest
 
 import p2p.channel.meter
-from p2p.channel.meter import Meter, WireBytes, tcp_counts
+from p2p.channel.meter import Load, Meter, WireBytes, tcp_counts
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -38,6 +38,25 @@ async def test_bytes_are_counted_by_lane_and_stay_counted_after_the_end() -> Non
     assert meter.idle.is_set()
     theirs.settimeout(5)
     assert len(theirs.recv(2000, socket.MSG_WAITALL)) == 1007  # and the end: the gauge has let go of the socket
+    theirs.close()
+
+
+async def test_the_load_is_what_the_open_bulk_lanes_have_carried() -> None:
+    ours, theirs = tcp_pair()
+    meter = Meter()
+    gauge = meter.attach(ours)
+    assert meter.bulk_load() == Load(0, 0, 0)
+    gauge.lane = "bulk"
+    ours.sendall(b"x" * 1_000_000)
+    theirs.recv(1_000_000, socket.MSG_WAITALL)
+    theirs.sendall(b"y" * 10)  # carries the acknowledgement, too
+    ours.recv(10, socket.MSG_WAITALL)
+    load = meter.bulk_load()
+    assert load.delivered >= 1_000_000
+    assert load[1:] == (10, 1)
+    ours.close()
+    meter.retire(gauge)
+    assert meter.bulk_load() == Load(0, 0, 0)
     theirs.close()
 
 

@@ -75,6 +75,19 @@ async def test_a_stopped_attempt_finishes_the_frames_it_began_and_begins_no_othe
         assert len(carrier.begun) == 2
 
 
+async def test_there_is_a_backlog_while_links_do_not_take_what_there_is_to_send() -> None:
+    carrier = StuckCarrier()
+    with ThreadPoolExecutor(2) as pool:
+        attempt = attempt_with(carrier, pool)
+        assert attempt.backlogged == 0
+        attempt.on_go(peer(1), Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
+        await until(lambda: len(carrier.begun) == 2)
+        assert attempt.backlogged == 1
+        carrier.finish.set()
+        await until(lambda: attempt.backlogged == 0)
+        await attempt.abort()
+
+
 async def test_an_aborted_attempt_does_not_wait_for_its_frames() -> None:
     carrier = StuckCarrier()
     with ThreadPoolExecutor(2) as pool:
