@@ -31,7 +31,7 @@ from p2p.discovery.presence import Place, present
 from p2p.errors import SwarmError
 from p2p.identity import Identity
 from p2p.parent_death import die_with_parent
-from p2p.protocol.messages import Message
+from p2p.protocol.message import Message
 
 FINGERPRINT = bytes(32)
 RUN = "discovery benchmark"

@@ -29,7 +29,8 @@ from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
 from p2p.identity import Identity
 from p2p.member import TICK_SECONDS
-from p2p.protocol.messages import Go, Mean, Message, Part, Plan, decode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Go, Mean, Part, Plan, decode
 from p2p.reduce.reducer import Reducer
 
 FINGERPRINT = bytes(32)

@@ -33,7 +33,8 @@ from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
 from p2p.identity import Identity
-from p2p.protocol.messages import Go, Mean, Message, Part, Plan, Promise, Ready
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Go, Mean, Part, Plan, Promise, Ready
 from p2p.protocol.plan import Head, Rules, fresh
 from p2p.protocol.repair import repaired
 from p2p.reduce.reducer import Reducer, ReduceResult

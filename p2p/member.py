@@ -25,7 +25,8 @@ from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import SIGNATURE_DOMAIN, RecordChain
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.holdings import EMPTY
-from p2p.protocol.messages import Commit, Go, Mean, Message, Part, Plan, Prepare, Promise, Records, SignedRecord, Status
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Commit, Go, Mean, Part, Plan, Prepare, Promise, Records, SignedRecord, Status
 from p2p.protocol.model import BadMessage, Range
 from p2p.protocol.need import Need
 from p2p.protocol.plan import Head, Rules

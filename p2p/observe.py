@@ -16,7 +16,8 @@ from p2p.channel.link import Link
 from p2p.channel.meter import Meter
 from p2p.errors import SwarmError
 from p2p.identity import Identity
-from p2p.protocol.messages import Commit, Message, SignedRecord, Status
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Commit, SignedRecord, Status
 from p2p.protocol.model import PeerId
 
 

@@ -34,7 +34,7 @@ from p2p.channel.hello import (
     describe_difference,
 )
 from p2p.identity import Identity, verify
-from p2p.protocol.messages import Message
+from p2p.protocol.message import Message
 
 DOMAIN = b"swarm-channel"
 

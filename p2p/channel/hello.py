@@ -10,7 +10,8 @@ import msgpack
 from pydantic import Field
 
 from p2p.contact import SignedContact
-from p2p.protocol.messages import MESSAGES, Message
+from p2p.protocol.message import Message
+from p2p.protocol.messages import MESSAGES
 from p2p.protocol.model import BadMessage, OptionalDigest, PeerId, Reason, Signature, unpack
 
 PROTOCOL_VERSION = 5

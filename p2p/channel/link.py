@@ -10,7 +10,8 @@ from p2p.channel.connection import Connection
 from p2p.channel.handshake import Established
 from p2p.channel.hello import OPEN_MESSAGES, Bye, Contacts, Hello, Refused, decode_one_of
 from p2p.contact import SignedContact
-from p2p.protocol.messages import Message, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import encode
 from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage, PeerId
 
 MAX_CONTROL_QUEUE_BYTES = 8 << 20

@@ -24,7 +24,8 @@ from p2p.channel.listener import Listener
 from p2p.channel.meter import Lane, Load, Meter, WireBytes
 from p2p.contact import MAX_KNOWN, Contact, SignedContact
 from p2p.identity import Identity
-from p2p.protocol.messages import Message, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import encode
 from p2p.protocol.model import PeerId
 
 CLOSE_SECONDS = 2.0

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from p2p.protocol.messages import GetChunk, GetManifest, GetMean
+from p2p.protocol.transfer_messages import GetChunk, GetManifest, GetMean
 
 MOST_REQUESTS = 64
 """Requests that one donor is given at a time; donors queue twice as many from one peer."""

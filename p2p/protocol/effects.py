@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from p2p.protocol.ballot import Ballot
-from p2p.protocol.messages import Message, Plan, SignedRecord
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Plan, SignedRecord
 
 
 @dataclass(frozen=True, slots=True)

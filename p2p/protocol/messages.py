@@ -7,11 +7,12 @@ field names are not sent. Bulk payloads (codes, scales, state chunks) travel bes
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from p2p.protocol.ballot import Ballot
+from p2p.protocol.message import Message
 from p2p.protocol.model import (
     MAX_FRAGMENTS,
     MAX_MEMBERS,
@@ -26,7 +27,6 @@ from p2p.protocol.model import (
     OptionalDigest,
     PeerId,
     Range,
-    Reason,
     Round,
     Signature,
     Tag,
@@ -34,15 +34,19 @@ from p2p.protocol.model import (
     pack,
     unpack,
 )
+from p2p.protocol.transfer_messages import (
+    Chunk,
+    GetChunk,
+    GetManifest,
+    GetMean,
+    Manifest,
+    MeanSlice,
+    NotAvailable,
+    Withdraw,
+)
 
 Phase = Literal["syncing", "training", "ready", "reducing", "voted", "leaving"]
 """What a node is doing."""
-
-
-class Message(Model):
-    """A message of its own on the wire; `KIND` is its one-word name there."""
-
-    KIND: ClassVar[str]
 
 
 # --- the committed round -------------------------------------------------------------------------------------------
@@ -306,7 +310,7 @@ class Mean(Message):
     stop: Count
 
 
-# --- state transfer ------------------------------------------------------------------------------------------------
+# --- the chain of records ------------------------------------------------------------------------------------------
 
 
 class GetRecords(Message):
@@ -321,65 +325,10 @@ class Records(Message):
     records: Annotated[tuple[SignedRecord, ...], Field(max_length=64)]
 
 
-class GetManifest(Message):
-    KIND = "get-manifest"
-    request: Count
-    round: Round
-
-
-class Manifest(Message):
-    """Payload: one 32-byte BLAKE3 digest a chunk."""
-
-    KIND = "manifest"
-    request: Count
-    round: Round
-
-
-class GetChunk(Message):
-    KIND = "get-chunk"
-    request: Count
-    index: Count
-
-
-class Chunk(Message):
-    """Payload: the chunk's bytes as they were after `round` committed."""
-
-    KIND = "chunk"
-    request: Count
-    round: Round
-    index: Count
-
-
-class GetMean(Message):
-    KIND = "get-mean"
-    request: Count
-    round: Round
-    start: Count
-    stop: Count
-
-
-class MeanSlice(Message):
-    """Payload: the scales, then the codes of the committed mean for values [start, stop)."""
-
-    KIND = "mean-slice"
-    request: Count
-    round: Round
-    start: Count
-    stop: Count
-
-
-class NotAvailable(Message):
-    """The answer to a request that the donor cannot serve (any more)."""
-
-    KIND = "not-available"
-    request: Count
-    reason: Reason
-
-
 _KINDS: tuple[type[Message], ...] = (
     *(Status, Prepare, Promise, Plan, Commit),
     *(Go, Part, Mean),
-    *(GetRecords, Records, GetManifest, Manifest, GetChunk, Chunk, GetMean, MeanSlice, NotAvailable),
+    *(GetRecords, Records, GetManifest, Manifest, GetChunk, Chunk, GetMean, MeanSlice, NotAvailable, Withdraw),
 )
 MESSAGES: dict[str, type[Message]] = {cls.KIND: cls for cls in _KINDS}
 

@@ -17,10 +17,10 @@ from p2p.protocol.effects import Behind, Effect, Send
 from p2p.protocol.entrance import Entrance
 from p2p.protocol.lead import Lead
 from p2p.protocol.liveness import HEARTBEAT_SECONDS
+from p2p.protocol.message import Message
 from p2p.protocol.messages import (
     Commit,
     GetRecords,
-    Message,
     Phase,
     Plan,
     Prepare,

@@ -13,7 +13,8 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from p2p.protocol.messages import GetChunk, GetManifest, GetMean, GetRecords
+from p2p.protocol.messages import GetRecords
+from p2p.protocol.transfer_messages import GetChunk, GetManifest, GetMean
 
 StateQuestion = GetManifest | GetChunk | GetMean
 Question = StateQuestion | GetRecords
@@ -48,7 +49,7 @@ class TokenBucket:
 class DeskLimits:
     queued_per_peer: int = 128
     answers_per_peer: int = 2
-    answers: int = 16
+    answers: int = 8
     bytes_per_second: float | None = None
     burst_bytes: float = 16 << 20
     wait_seconds: float = 60.0
@@ -112,6 +113,15 @@ class Desk:
         """How far the peer is with a state, in bytes; one that takes more than a whole one has none."""
         given = self._given.get(peer, 0)
         return given if given < self._state_bytes else -1
+
+    def withdraw(self, peer: str, request: int) -> None:
+        """The peer needs no answer to this any more."""
+        if customer := self._customers.get(peer):
+            for entry in customer.waiting:
+                if not isinstance(entry[0], GetRecords) and entry[0].request == request:
+                    customer.waiting.remove(entry)
+                    break
+            self._tidy(peer, customer)
 
     def overdue(self, now: float) -> list[tuple[str, StateQuestion]]:
         """Questions that have waited too long; they will not be answered."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from p2p.protocol.donors import RETRY_SECONDS, Donor, DonorPool, Kind, Request
 from p2p.protocol.holdings import Held, Holdings, Lie, Target
-from p2p.protocol.messages import GetChunk, GetManifest, GetMean
 from p2p.protocol.sizes import Sizes
+from p2p.protocol.transfer_messages import GetChunk, GetManifest, GetMean
 from p2p.protocol.worklist import Worklist
 
 LOCAL_REPLAYS = 8
@@ -39,6 +39,13 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Unask:
+    """Tell the donor of this request that it need not answer."""
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """Bring a chunk to `round` with what we have: our own copy of the mean, or nothing where the round had no weight or
     left the chunk alone."""
@@ -55,7 +62,7 @@ class Drop:
     reason: str
 
 
-Action = Ask | Replay | Drop
+Action = Ask | Unask | Replay | Drop
 
 
 class FetchCore:
@@ -148,6 +155,7 @@ class FetchCore:
             for other in self._work.work_on(request.index):
                 if owner := self._donors.get(other.peer):
                     owner.cancelled(other.id)
+                    self._actions.append(Unask(other))
         return request
 
     def manifest(self, request: Request, digests: Sequence[bytes], root: bytes) -> None:
@@ -243,6 +251,7 @@ class FetchCore:
     def _unask(self, requests: Sequence[Request]) -> None:
         for request in requests:
             self._work.unask(request, self._now)
+            self._actions.append(Unask(request))
 
     def _expire(self) -> None:
         for donor in self._donors.all():

@@ -20,7 +20,8 @@ from ops.codec import Codec
 from ops.encoded import BadCodes, Encoded, copy_encoded
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import Carried
-from p2p.protocol.messages import Go, Mean, Message, Part
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Go, Mean, Part
 from p2p.protocol.model import BadMessage
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.recycler import Recycler

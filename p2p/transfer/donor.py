@@ -11,21 +11,21 @@ from typing import Protocol
 from p2p.listener import Listener, nobody
 from p2p.protocol.chain import RecordChain
 from p2p.protocol.holdings import EMPTY
-from p2p.protocol.messages import (
+from p2p.protocol.message import Message
+from p2p.protocol.messages import GetRecords, Records
+from p2p.protocol.model import BadMessage
+from p2p.protocol.patience import Patience
+from p2p.protocol.serving import Desk, DeskLimits, Question, StateQuestion
+from p2p.protocol.transfer_messages import (
     Chunk,
     GetChunk,
     GetManifest,
     GetMean,
-    GetRecords,
     Manifest,
     MeanSlice,
-    Message,
     NotAvailable,
-    Records,
+    Withdraw,
 )
-from p2p.protocol.model import BadMessage
-from p2p.protocol.patience import Patience
-from p2p.protocol.serving import Desk, DeskLimits, Question, StateQuestion
 from p2p.transfer.state import VALUE_BYTES, StateStore
 
 STALL_SECONDS = 120.0
@@ -88,6 +88,9 @@ class Donor:
             self._pump()
         elif not isinstance(message, GetRecords):
             self._refuse(peer, message, "busy: too many questions at once")
+
+    def withdraw(self, peer: str, message: Withdraw) -> None:
+        self._desk.withdraw(peer, message.request)
 
     def link_down(self, peer: str) -> None:
         self._desk.forget(peer)

@@ -18,10 +18,11 @@ from p2p.protocol.chain import InvalidRecord, RecordChain, Verify, check_signatu
 from p2p.protocol.chain_sync import ChainSync, knows
 from p2p.protocol.donors import Request
 from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Source, Target, choose_target
-from p2p.protocol.messages import Chunk, GetRecords, Manifest, MeanSlice, NotAvailable, Records, SignedRecord
+from p2p.protocol.messages import GetRecords, Records, SignedRecord
 from p2p.protocol.model import BadMessage
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay
+from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Unask
+from p2p.protocol.transfer_messages import Chunk, Manifest, MeanSlice, NotAvailable, Withdraw
 from p2p.transfer.donor import Carrier
 from p2p.transfer.state import VALUE_BYTES, StateStore, chunk_digest, part_digests
 
@@ -126,6 +127,8 @@ class Fetch:
         for action in self._core.poll(self._now()):
             if isinstance(action, Ask):
                 self._ask(action.request)
+            elif isinstance(action, Unask):
+                self._carrier.send(action.request.peer, Withdraw(request=action.request.id))
             elif isinstance(action, Replay):
                 self._spawn(self._replay(action.index, action.round, self._store.means.get(action.round), ""))
             else:

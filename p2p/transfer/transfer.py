@@ -9,19 +9,19 @@ from concurrent.futures import Executor
 
 from p2p.listener import Listener, nobody
 from p2p.protocol.chain import RecordChain, Verify
-from p2p.protocol.messages import (
+from p2p.protocol.messages import GetRecords, Records
+from p2p.protocol.serving import DeskLimits, Question
+from p2p.protocol.sizes import Sizes
+from p2p.protocol.transfer_messages import (
     Chunk,
     GetChunk,
     GetManifest,
     GetMean,
-    GetRecords,
     Manifest,
     MeanSlice,
     NotAvailable,
-    Records,
+    Withdraw,
 )
-from p2p.protocol.serving import DeskLimits
-from p2p.protocol.sizes import Sizes
 from p2p.transfer.donor import Carrier, Donor
 from p2p.transfer.fetch import Fetch, FetchResult, Sources
 from p2p.transfer.keeper import StateKeeper
@@ -30,7 +30,7 @@ from p2p.transfer.state import StateStore
 LOOK_SECONDS = 1.0
 """How often a node without state looks whether somebody has it."""
 
-TransferMessage = GetRecords | GetManifest | GetChunk | GetMean | Records | Manifest | Chunk | MeanSlice | NotAvailable
+TransferMessage = Question | Withdraw | Records | Manifest | Chunk | MeanSlice | NotAvailable
 """The messages that belong here: `isinstance(message, TransferMessage)`."""
 TransferPayload = Manifest | Chunk | MeanSlice
 """Those of them that have a payload."""
@@ -80,6 +80,8 @@ class Transfer:
         """A message is complete, and its payload, if it has one, in the memory that we gave. Raises BadMessage."""
         if isinstance(message, GetRecords | GetManifest | GetChunk | GetMean):
             self._donor.handle(peer, message)
+        elif isinstance(message, Withdraw):
+            self._donor.withdraw(peer, message)
         elif self._fetch is not None:
             self._fetch.on_message(peer, message)
 

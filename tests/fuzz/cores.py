@@ -15,11 +15,11 @@ from typing import Any
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Effect
+from p2p.protocol.message import Message
 from p2p.protocol.messages import (
     Commit,
     Go,
     Mean,
-    Message,
     Part,
     Plan,
     Prepare,

@@ -18,7 +18,8 @@ from p2p.contact_file import BadContactFile, load_contacts, save_contacts
 from p2p.discovery.contact_entry import ContactValidator, expiration_of, key_of
 from p2p.discovery.hivemind_import import DHTID, DHTRecord
 from p2p.identity import Identity
-from p2p.protocol.messages import Message, decode, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import decode, encode
 from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage
 from p2p.transfer.state_file import StateFile
 from tests.fuzz.hostile import Hostile

@@ -16,25 +16,19 @@ import numpy as np
 from ops.codec import CODECS
 from p2p.channel.frames import MAX_PAYLOAD_BYTES
 from p2p.protocol.ballot import Ballot
-from p2p.protocol.messages import (
+from p2p.protocol.message import Message
+from p2p.protocol.messages import GetRecords, Go, Mean, Part, Plan, Records, decode, encode
+from p2p.protocol.model import BadMessage
+from p2p.protocol.transfer_messages import (
     Chunk,
     GetChunk,
     GetManifest,
     GetMean,
-    GetRecords,
-    Go,
     Manifest,
-    Mean,
     MeanSlice,
-    Message,
     NotAvailable,
-    Part,
-    Plan,
-    Records,
-    decode,
-    encode,
+    Withdraw,
 )
-from p2p.protocol.model import BadMessage
 from p2p.reduce.reducer import Reducer
 from p2p.transfer.transfer import TransferMessage
 from tests.fuzz.hostile import Hostile
@@ -52,7 +46,7 @@ MOST_BYTES = 64 << 20
 CODEC = CODECS["int8"]
 COUNT = 20_000
 ANSWERS = (Records, Manifest, Chunk, MeanSlice, NotAvailable)
-QUESTIONS = (GetRecords, GetManifest, GetChunk, GetMean)
+QUESTIONS = (GetRecords, GetManifest, GetChunk, GetMean, Withdraw)
 
 
 def reduce_storm(random: Random, frames: int, tally: Tally) -> None:

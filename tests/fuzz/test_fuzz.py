@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from p2p.channel.hello import OPEN_MESSAGES
-from p2p.protocol.messages import MESSAGES, Message, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import MESSAGES, encode
 from p2p.protocol.model import BadMessage
 from tests.fuzz.cores import KINDS, CoreStorm
 from tests.fuzz.decoding import Decoding

@@ -24,7 +24,9 @@ from p2p.channel.handshake import DiallerHandshake, Refusal, Terms
 from p2p.channel.hello import MAX_HELLO_BYTES, OPEN_MESSAGES, RunIdentity
 from p2p.contact import Contact
 from p2p.identity import Identity
-from p2p.protocol.messages import Chunk, Message, NotAvailable, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import encode
+from p2p.protocol.transfer_messages import Chunk, NotAvailable
 from tests.fuzz.hostile import Hostile
 from tests.fuzz.mutate import mutated
 from tests.fuzz.storm import Tally, resident_bytes

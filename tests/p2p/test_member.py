@@ -15,7 +15,8 @@ from p2p.identity import Identity
 from p2p.member import Stranded
 from p2p.outcome import Missed
 from p2p.protocol.holdings import EMPTY
-from p2p.protocol.messages import Commit, Message, Status
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Commit, Status
 from tests.p2p.channel.nodes import Node
 from tests.p2p.member_swarm import DEADLINE_SECONDS, FINGERPRINT, member_swarm
 

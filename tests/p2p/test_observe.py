@@ -12,7 +12,8 @@ from p2p.channel.mesh import Mesh
 from p2p.identity import Identity
 from p2p.observe import NoAnswer, observe
 from p2p.protocol.ballot import Ballot
-from p2p.protocol.messages import Commit, Ledger, Message, Record, Seat, Segment, SignedRecord, Status
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Commit, Ledger, Record, Seat, Segment, SignedRecord, Status
 
 RUN = RunIdentity(b"f" * 32, {"name": "demo", "model": "demo"})
 

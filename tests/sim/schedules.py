@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from p2p.protocol.messages import Message
+from p2p.protocol.message import Message
 from swarm.simulate.virtual.host import Wire
 from swarm.simulate.virtual.lanes import Lanes
 from swarm.simulate.virtual.settings import Settings

@@ -14,7 +14,8 @@ from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import NOTHING
 from p2p.protocol.chain import record_hash
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
-from p2p.protocol.messages import GetRecords, Go, Message, Part, Plan, Record, Records, SignedRecord, decode, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import GetRecords, Go, Part, Plan, Record, Records, SignedRecord, decode, encode
 from p2p.protocol.messages import Mean as MeanMessage
 from p2p.protocol.pieces import PieceSize
 from p2p.protocol.plan import Head, Rules

@@ -6,7 +6,8 @@ from array import array
 from collections import deque
 from hashlib import blake2b
 
-from p2p.protocol.messages import MESSAGES, Message
+from p2p.protocol.message import Message
+from p2p.protocol.messages import MESSAGES
 from swarm.simulate.virtual.host import Wire
 from swarm.simulate.virtual.timeline import TICKS
 

@@ -7,19 +7,19 @@ from typing import Protocol
 
 from p2p.protocol.chain import RecordChain
 from p2p.protocol.holdings import EMPTY
-from p2p.protocol.messages import (
+from p2p.protocol.message import Message
+from p2p.protocol.messages import GetRecords, Records
+from p2p.protocol.serving import Desk, DeskLimits, Question, StateQuestion
+from p2p.protocol.transfer_messages import (
     Chunk,
     GetChunk,
     GetManifest,
     GetMean,
-    GetRecords,
     Manifest,
     MeanSlice,
-    Message,
     NotAvailable,
-    Records,
+    Withdraw,
 )
-from p2p.protocol.serving import Desk, DeskLimits, Question, StateQuestion
 from swarm.simulate.virtual.content import CHUNKS
 from swarm.simulate.virtual.store import VirtualStore
 from swarm.simulate.virtual.timeline import ticks
@@ -70,6 +70,9 @@ class VirtualDonor:
             self._pump()
         elif not isinstance(message, GetRecords):
             self._refuse(peer, message, "busy: too many questions at once")
+
+    def withdraw(self, peer: str, message: Withdraw) -> None:
+        self._desk.withdraw(peer, message.request)
 
     def link_down(self, peer: str) -> None:
         self._desk.forget(peer)

@@ -9,10 +9,11 @@ from p2p.protocol.chain_sync import ChainSync, knows
 from p2p.protocol.donors import Request
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import Held, Source, Target, choose_target
-from p2p.protocol.messages import Chunk, Manifest, MeanSlice, NotAvailable, Records
+from p2p.protocol.messages import Records
 from p2p.protocol.need import Need
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay
+from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Unask
+from p2p.protocol.transfer_messages import Chunk, Manifest, MeanSlice, NotAvailable, Withdraw
 from swarm.simulate.virtual.content import CHUNKS, root_of
 from swarm.simulate.virtual.donor import CHUNK_BYTES, MEAN_BYTES, Courier
 from swarm.simulate.virtual.records_fetch import RecordsFetch
@@ -81,6 +82,8 @@ class VirtualFetch:
             if isinstance(action, Ask):
                 if not self._node.send(action.request.peer, action.request.message):
                     core.lost(action.request.peer, "no link", now)
+            elif isinstance(action, Unask):
+                self._node.send(action.request.peer, Withdraw(request=action.request.id))
             elif isinstance(action, Replay):
                 mean = self._node.store.means.get(action.round)
                 self._node.after(HASH_TICKS, self._replay, (action.index, action.round, ""), mean)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from enum import IntEnum
 
-from p2p.protocol.messages import Message
+from p2p.protocol.message import Message
 from swarm.simulate.virtual.timeline import Event
 
 

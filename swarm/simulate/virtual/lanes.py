@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from p2p.protocol.messages import Message, decode, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import decode, encode
 from p2p.protocol.model import BadMessage
 from swarm.simulate.virtual.chronicle import Chronicle
 from swarm.simulate.virtual.host import Wire, WireState

@@ -12,26 +12,8 @@ from p2p.protocol.ballot import Ballot
 from p2p.protocol.chain import MemoryChain
 from p2p.protocol.effects import Apply, Behind, CancelReduce, Effect, Note, Send, StartReduce
 from p2p.protocol.holdings import Target
-from p2p.protocol.messages import (
-    Chunk,
-    Commit,
-    GetChunk,
-    GetManifest,
-    GetMean,
-    GetRecords,
-    Go,
-    Manifest,
-    MeanSlice,
-    Message,
-    NotAvailable,
-    Part,
-    Plan,
-    Prepare,
-    Promise,
-    Records,
-    SignedRecord,
-    Status,
-)
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Commit, GetRecords, Go, Part, Plan, Prepare, Promise, Records, SignedRecord, Status
 from p2p.protocol.messages import Mean as MeanMessage
 from p2p.protocol.need import Need
 from p2p.protocol.plan import Head
@@ -39,6 +21,16 @@ from p2p.protocol.round import RoundCore
 from p2p.protocol.serving import DeskLimits
 from p2p.protocol.shares import UNKNOWN, Rates
 from p2p.protocol.transfer import Drop
+from p2p.protocol.transfer_messages import (
+    Chunk,
+    GetChunk,
+    GetManifest,
+    GetMean,
+    Manifest,
+    MeanSlice,
+    NotAvailable,
+    Withdraw,
+)
 from swarm.simulate.virtual.content import Codes, Mean, hashed, joint_digest
 from swarm.simulate.virtual.donor import VirtualDonor
 from swarm.simulate.virtual.fetch import VirtualFetch, sizes_for
@@ -176,6 +168,8 @@ class VirtualNode(Host):
                 self.run(self.core.on_message(peer, message, self.now()))
             case GetRecords() | GetManifest() | GetChunk() | GetMean():
                 self.donor.handle(peer, message)
+            case Withdraw():
+                self.donor.withdraw(peer, message)
             case Manifest() | Chunk() | MeanSlice() | NotAvailable():
                 if self.fetch is not None:
                     self.fetch.on_message(peer, message, content)

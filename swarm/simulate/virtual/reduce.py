@@ -8,7 +8,8 @@ from typing import Protocol
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import NOTHING, Carried
-from p2p.protocol.messages import Go, Message, Part, Plan
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Go, Part, Plan
 from p2p.protocol.messages import Mean as MeanMessage
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Rules

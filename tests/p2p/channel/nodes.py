@@ -10,8 +10,9 @@ from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact, SignedContact, sign_contact
 from p2p.identity import Identity
-from p2p.protocol.messages import Chunk, GetChunk, Message
+from p2p.protocol.message import Message
 from p2p.protocol.model import BadMessage
+from p2p.protocol.transfer_messages import Chunk, GetChunk
 
 RUN = RunIdentity(b"r" * 32, {"model": "demo", "outer_lr": 0.7})
 DEADLINE_SECONDS = 20.0

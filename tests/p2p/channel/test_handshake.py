@@ -28,7 +28,8 @@ from p2p.channel.hello import (
     RunIdentity,
 )
 from p2p.identity import Identity
-from p2p.protocol.messages import Message, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import encode
 from p2p.protocol.model import BadMessage
 from tests.p2p.channel.nodes import RUN, sorted_identities
 

@@ -22,8 +22,9 @@ from p2p.channel.hello import (
 )
 from p2p.contact import Contact, sign_contact
 from p2p.identity import Identity
-from p2p.protocol.messages import NotAvailable, encode
+from p2p.protocol.messages import encode
 from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage
+from p2p.protocol.transfer_messages import NotAvailable
 
 HELLO = {Hello.KIND: Hello}
 

@@ -18,7 +18,8 @@ from p2p.channel.hello import MAX_HELLO_BYTES, Challenge, Proof, Refused, decode
 from p2p.channel.listener import CannotListen, PortInUse
 from p2p.errors import SwarmError
 from p2p.identity import Identity
-from p2p.protocol.messages import Message, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import encode
 from tests.p2p.channel.nodes import Node, NodeFactory
 from tests.p2p.channel.test_handshake import terms
 

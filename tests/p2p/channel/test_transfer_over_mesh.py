@@ -17,8 +17,10 @@ from p2p.contact import Contact
 from p2p.identity import Identity, verify
 from p2p.protocol.chain import SIGNATURE_DOMAIN, MemoryChain, record_hash
 from p2p.protocol.holdings import EMPTY, Source
-from p2p.protocol.messages import Chunk, Message, SignedRecord
+from p2p.protocol.message import Message
+from p2p.protocol.messages import SignedRecord
 from p2p.protocol.serving import DeskLimits
+from p2p.protocol.transfer_messages import Chunk
 from p2p.transfer.transfer import Transfer, TransferMessage, TransferPayload
 from swarm.outer_state import OuterState
 from tests.p2p.protocol.records import next_record

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from p2p.protocol.donors import LIAR_SECONDS, MOST_REQUESTS, PATIENCE_SECONDS, Donor, DonorPool, Request
-from p2p.protocol.messages import GetChunk, GetManifest
+from p2p.protocol.transfer_messages import GetChunk, GetManifest
 
 MIB = 1 << 20
 

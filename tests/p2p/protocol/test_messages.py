@@ -12,19 +12,8 @@ from hypothesis import strategies as st
 
 from p2p.protocol import messages
 from p2p.protocol.ballot import Ballot
-from p2p.protocol.messages import (
-    MESSAGES,
-    Commit,
-    Mean,
-    Message,
-    Promise,
-    Ready,
-    SignedRecord,
-    Status,
-    Vote,
-    decode,
-    encode,
-)
+from p2p.protocol.message import Message
+from p2p.protocol.messages import MESSAGES, Commit, Mean, Promise, Ready, SignedRecord, Status, Vote, decode, encode
 from p2p.protocol.model import MAX_MESSAGE_BYTES, BadMessage
 from tests.p2p.protocol.test_plan import first, formed
 from tests.sim.virtual_swarm import peer_name

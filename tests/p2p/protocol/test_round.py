@@ -10,7 +10,8 @@ import pytest
 from p2p.protocol.board import SUCCESSORS
 from p2p.protocol.effects import Note, Send
 from p2p.protocol.liveness import tag
-from p2p.protocol.messages import Message, Plan, Prepare, Ready, Status
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Plan, Prepare, Ready, Status
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head
 from tests.sim.virtual_swarm import RULES, Node, VirtualSwarm

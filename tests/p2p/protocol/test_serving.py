@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2p.protocol.messages import GetChunk, GetRecords
+from p2p.protocol.messages import GetRecords
 from p2p.protocol.serving import Desk, DeskLimits, TokenBucket
+from p2p.protocol.transfer_messages import GetChunk
 from tests.p2p.protocol.records import peer
 
 MIB = 1 << 20
@@ -93,6 +94,22 @@ def test_a_slow_peer_does_not_hold_the_others_up() -> None:
         for number in range(4):
             assert desk.offer(peer(index), question(number), 1, 0.0)
     assert sorted(served(desk)) == sorted([peer(0), peer(1), peer(2)] * 2), "each is given as much as it may have"
+
+
+def test_what_is_not_wanted_any_more_is_not_answered() -> None:
+    desk = Desk(DeskLimits(answers_per_peer=1, answers=1), state_bytes=10)
+    for number in range(3):
+        assert desk.offer(peer(0), question(number), 1, 0.0)
+    assert desk.take(0.0) == (peer(0), question(0))
+    desk.withdraw(peer(0), 1)
+    desk.withdraw(peer(0), 0)
+    desk.withdraw(peer(1), 2)
+    desk.finished(peer(0))
+    assert desk.take(0.0) == (peer(0), question(2)), "another's word counts for nothing"
+    desk.finished(peer(0))
+    assert desk.offer(peer(0), question(3), 1, 0.0)
+    desk.withdraw(peer(0), 3)
+    assert not desk._customers
 
 
 def test_who_has_waited_too_long_is_told_so_and_not_answered_later() -> None:

@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from p2p.protocol.donors import Request
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Need, Target
-from p2p.protocol.messages import GetChunk, GetManifest
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay
+from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Unask
+from p2p.protocol.transfer_messages import GetChunk, GetManifest
 from tests.p2p.protocol.records import peer
 from tests.p2p.protocol.transfer_world import root_of, truth
 
@@ -63,6 +63,8 @@ class Fetching(RuleBasedStateMachine):
                 self.asked.append(action.request)
             elif isinstance(action, Replay):
                 self.replays.append(action)
+            elif isinstance(action, Unask):  # the donor may answer all the same
+                assert self.core.request(action.request.peer, action.request.id) is None
             else:
                 self.drops.append(action)
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from p2p.protocol.donors import Request
 from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Holdings, Need, Target
-from p2p.protocol.messages import GetChunk, GetManifest
+from p2p.protocol.transfer_messages import GetChunk, GetManifest
 from p2p.protocol.worklist import Worklist
 
 A, B = b"a" * 32, b"b" * 32

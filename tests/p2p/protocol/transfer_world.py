@@ -16,10 +16,10 @@ from blake3 import blake3
 from p2p.protocol.donors import Request
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import NOTHING_HELD, Held, Source, choose_target
-from p2p.protocol.messages import GetChunk, GetManifest
 from p2p.protocol.serving import Desk, DeskLimits
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore
+from p2p.protocol.transfer import Ask, Drop, FetchCore, Unask
+from p2p.protocol.transfer_messages import GetChunk, GetManifest
 from tests.p2p.protocol.records import peer
 
 MIB = 1 << 20
@@ -203,6 +203,8 @@ class Newcomer:
         for action in self.core.poll(now):
             if isinstance(action, Ask):
                 self._ask(action.request)
+            elif isinstance(action, Unask):
+                self._unask(action.request)
             elif isinstance(action, Drop):
                 self.drops.append(action)
             else:
@@ -217,6 +219,11 @@ class Newcomer:
         donor = next(donor for donor in self.world.donors if donor.name == request.peer)
         world = self.world
         world.at(world.now + world.latency, lambda: world.serve(donor, self, request))
+
+    def _unask(self, request: Request) -> None:
+        donor = next(donor for donor in self.world.donors if donor.name == request.peer)
+        world = self.world
+        world.at(world.now + world.latency, lambda: donor.desk.withdraw(self.name, request.id))
 
     def receive(self, donor: VirtualDonor, request: Request, read_at: float) -> None:
         """The answer reached the newcomer's link."""

@@ -7,7 +7,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from p2p.protocol.messages import Go, Mean, Message, Part, decode, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Go, Mean, Part, decode, encode
 from p2p.protocol.model import BadMessage
 from p2p.reduce.reducer import Reducer
 

@@ -12,7 +12,8 @@ from blake3 import blake3
 
 from ops.codec import CODECS, Encoded
 from p2p.protocol.butterfly import Butterfly
-from p2p.protocol.messages import Go, Message
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Go
 from p2p.reduce.attempt import Attempt, segment_digest
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.recycler import Recycler

@@ -15,7 +15,8 @@ from p2p.channel.hello import Hello, RunIdentity
 from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
 from p2p.identity import Identity
-from p2p.protocol.messages import Go, Mean, Message, Part, Plan
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Go, Mean, Part, Plan
 from p2p.reduce.reducer import Reducer, ReduceResult
 from tests.p2p.protocol.drafts import plan_of
 

@@ -16,7 +16,8 @@ from ops.codec import CODECS, Codec, Encoded, NonFinite
 from ops.error_feedback import ErrorFeedback
 from ops.jit import Floats
 from p2p.protocol.ballot import Ballot
-from p2p.protocol.messages import Go, Mean, Message, Part, Plan, Promise
+from p2p.protocol.message import Message
+from p2p.protocol.messages import Go, Mean, Part, Plan, Promise
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.repair import repaired

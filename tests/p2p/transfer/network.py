@@ -14,7 +14,8 @@ from ops.digest import root
 from p2p.protocol.chain import MemoryChain
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY, Source
-from p2p.protocol.messages import Message, decode, encode
+from p2p.protocol.message import Message
+from p2p.protocol.messages import decode, encode
 from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
 from p2p.protocol.sizes import Sizes

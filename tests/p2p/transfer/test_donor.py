@@ -16,20 +16,20 @@ from p2p.chain_file import ChainFile
 from p2p.protocol.chain import MemoryChain
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY
-from p2p.protocol.messages import (
+from p2p.protocol.message import Message
+from p2p.protocol.messages import GetRecords, Records
+from p2p.protocol.model import BadMessage
+from p2p.protocol.serving import DeskLimits, Question
+from p2p.protocol.transfer_messages import (
     Chunk,
     GetChunk,
     GetManifest,
     GetMean,
-    GetRecords,
     Manifest,
     MeanSlice,
-    Message,
     NotAvailable,
-    Records,
+    Withdraw,
 )
-from p2p.protocol.model import BadMessage
-from p2p.protocol.serving import DeskLimits, Question
 from p2p.transfer.donor import Donor
 from swarm.outer_state import OuterState
 from tests.p2p.protocol.records import FINGERPRINT, history, peer
@@ -313,3 +313,24 @@ async def test_close_gives_up_what_is_under_way(setting: Setting) -> None:
     assert setting.wire.sent.empty()
     setting.donor.handle(ME, GetChunk(request=9, index=0))
     assert not setting.donor._tasks, "nothing new is begun"
+
+
+async def test_what_is_withdrawn_or_waits_too_long_is_not_answered(
+    pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(pool, DeskLimits(answers_per_peer=1, wait_seconds=60.0))
+    await setting.commit()
+    now = 0.0
+    monkeypatch.setattr(setting.donor, "_now", lambda: now)
+    setting.wire.gate.clear()
+    for number in range(3):
+        setting.donor.handle(ME, GetChunk(request=number, index=0))
+    await asyncio.wait_for(setting.wire.begun.get(), 10)
+    setting.donor.withdraw(ME, Withdraw(request=1))
+    now = 61.0
+    setting.donor.handle(ME, GetChunk(request=3, index=1))
+    assert setting.wire.sent.get_nowait()[1] == NotAvailable(request=2, reason="busy: others come first")
+    setting.wire.gate.set()
+    answered = [(await asyncio.wait_for(setting.wire.sent.get(), 10))[1] for _ in range(2)]
+    assert [message.request for message in answered if isinstance(message, Chunk)] == [0, 3]
+    await setting.donor.close()

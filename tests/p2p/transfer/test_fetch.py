@@ -9,19 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from p2p.protocol.holdings import EMPTY, Source
-from p2p.protocol.messages import (
-    Chunk,
-    GetChunk,
-    GetMean,
-    GetRecords,
-    Manifest,
-    MeanSlice,
-    Message,
-    NotAvailable,
-    Records,
-)
+from p2p.protocol.message import Message
+from p2p.protocol.messages import GetRecords, Records
 from p2p.protocol.model import BadMessage
 from p2p.protocol.serving import DeskLimits
+from p2p.protocol.transfer_messages import Chunk, GetChunk, GetMean, Manifest, MeanSlice, NotAvailable, Withdraw
 from p2p.transfer.fetch import FetchResult, sizes_of
 from tests.p2p.protocol.records import history, peer
 from tests.p2p.transfer.network import CHUNKS, COUNT, Network, Node, Swarm
@@ -338,11 +330,19 @@ async def test_a_stuck_donor_is_asked_for_nothing_that_others_could_give(swarm: 
     def silence(message: Message, payload: bytearray) -> Message | None:
         return None if isinstance(message, Chunk) else message
 
+    withdrawn: set[str] = set()
+
+    def watch(_sender: str, to: str, message: Message) -> None:
+        if isinstance(message, Withdraw):
+            withdrawn.add(to)
+
     swarm.network.tamper[mute] = silence
+    swarm.network.watch = watch
     node = newcomer(swarm)
     result = await node.transfer.fetch(swarm.sources)
     equal(node, swarm, result)
     assert mute not in result.donors or result.donors[mute] == 32 * CHUNKS
+    assert withdrawn == {mute}, "it is told that nobody waits any more"
 
 
 async def test_those_on_another_lineage_are_not_asked(swarm: Swarm) -> None:

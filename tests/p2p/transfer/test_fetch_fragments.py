@@ -10,8 +10,9 @@ import pytest
 
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY
-from p2p.protocol.messages import Chunk, GetMean, Message
+from p2p.protocol.message import Message
 from p2p.protocol.model import BadMessage
+from p2p.protocol.transfer_messages import Chunk, GetMean
 from p2p.transfer.fetch import FetchResult
 from tests.p2p.transfer.network import CHUNK, CHUNKS, COUNT, Network, Node, Swarm
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from p2p.protocol.holdings import EMPTY
-from p2p.protocol.messages import Chunk, Message
+from p2p.protocol.message import Message
+from p2p.protocol.transfer_messages import Chunk
 from p2p.transfer.keeper import StateKeeper
 from p2p.transfer.state_file import StateFile
 from tests.p2p.protocol.records import FINGERPRINT

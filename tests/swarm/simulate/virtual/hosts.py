@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from p2p.protocol.messages import GetManifest, Message
+from p2p.protocol.message import Message
 from p2p.protocol.model import BadMessage
+from p2p.protocol.transfer_messages import GetManifest
 from swarm.simulate.virtual.chronicle import Chronicle
 from swarm.simulate.virtual.host import Host
 from swarm.simulate.virtual.lanes import Lanes

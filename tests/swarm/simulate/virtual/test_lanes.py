@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from p2p.protocol.messages import GetManifest
+from p2p.protocol.transfer_messages import GetManifest
 from swarm.simulate.virtual.host import WireState
 from swarm.simulate.virtual.links import PROFILES, RETRANSMIT_TICKS, noise_table
 from tests.swarm.simulate.virtual.hosts import Net
