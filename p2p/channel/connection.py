@@ -22,6 +22,7 @@ READ_BYTES = 128 << 10
 UNDECRYPTED_BYTES = 32 << 10
 """More than TLS holds of what was read and not handed on: a record that is not whole, and what records weigh."""
 DEAD_AFTER_SECONDS = 20
+BBR = b"bbr"
 
 
 class ConnectionSink(FrameSink, Protocol):
@@ -96,6 +97,16 @@ class Connection(asyncio.BufferedProtocol):
     def pending_bytes(self) -> int:
         """Bytes that wait to be sent."""
         return self._queued_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that wait to be sent, here and in the kernel."""
+        return self.pending_bytes + (self._gauge.unsent() if self._gauge is not None else 0)
+
+    def hasten(self) -> None:
+        """Look for more room on the way."""
+        if self._tcp is not None and not self.closing:
+            look_for_room(self._tcp)
 
     def hand_over(self, sink: ConnectionSink, lane: int) -> None:
         """The handshake is over: frames go to `sink` from the next on."""
@@ -268,4 +279,18 @@ def tune(tcp: socket.socket) -> None:
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_SECONDS * 1000)
         with suppress(OSError):  # not built in, or not allowed: the default serves
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"bbr")
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR)
+
+
+def look_for_room(tcp: socket.socket) -> None:
+    """Let BBR begin anew, as on a young connection, which finds all the room there is in a few round trips.
+
+    By itself it tries for a quarter more, once in eight round trips: when a connection of several that share a link has
+    done, the others are slow to take its place. It begins anew when it is chosen after another.
+    """
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):  # the connection has just broken
+        if tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == BBR:
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR)

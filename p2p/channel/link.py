@@ -102,6 +102,16 @@ class Link:
             connection.withdraw(outgoing)
             raise
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits on the bulk lanes until the network takes it."""
+        return sum(connection.unsent_bytes for connection in self._bulk.values())
+
+    def hasten(self) -> None:
+        """Let the bulk lanes look for more room on their way."""
+        for connection in self._bulk.values():
+            connection.hasten()
+
     async def _bulk_lane(self) -> Connection:
         if not self._bulk and self.ended is None:
             try:

@@ -162,6 +162,17 @@ class Mesh:
             raise LinkLost(f"{peer}: no link")
         await link.send_bulk(encode(message), buffers)
 
+    def unsent(self, peer: PeerId) -> int:
+        """Bytes on the bulk lanes to this peer that wait here until the network takes them."""
+        link = self._links.get(peer)
+        return link.unsent_bytes if link else 0
+
+    def hasten(self, peer: PeerId) -> None:
+        """The uplink has more room for this peer than of late: let its bulk lanes find out how much."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.hasten()
+
     def wire_bytes(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
         """(sent, received) of all connections since the start, as the kernel counted them: TLS included."""
         return self._meter.total(lane)

@@ -19,7 +19,7 @@ Lane = Literal["control", "bulk"]
 
 _U64, _U32 = struct.Struct("=Q"), struct.Struct("=I")
 _RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
-_SEGMENT_AT, _DELIVERED_AT = 84, 192
+_SEGMENT_AT, _UNSENT_AT, _DELIVERED_AT = 84, 144, 192
 
 
 class WireBytes(NamedTuple):
@@ -67,6 +67,11 @@ class Gauge:
             return Load(0, 0, 1)
         segment, packets = (_U32.unpack_from(info, at)[0] for at in (_SEGMENT_AT, _DELIVERED_AT))
         return Load(segment * packets, _U64.unpack_from(info, _RECEIVED_AT)[0], 1)
+
+    def unsent(self) -> int:
+        """Bytes that the program gave to the kernel, which has not sent them yet (tcpi_notsent_bytes)."""
+        info = _tcp_info(self._socket) if self._socket is not None else b""
+        return int(_U32.unpack_from(info, _UNSENT_AT)[0]) if info else 0
 
     def close(self) -> None:
         self.read()

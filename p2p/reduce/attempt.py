@@ -32,6 +32,8 @@ ENCODE_BATCH_VALUES = 2 * 1024 * 1024
 """Values quantised by one job in the pool."""
 REDUCE_BATCH_PIECES = 4
 """Pieces reduced by one job in the pool, at most."""
+TAKE_OVER = 0.75
+"""When so much is left of the connections that shared the uplink, they look for the room that the others left."""
 
 
 Parts = dict[tuple[str, int], Encoded]
@@ -46,6 +48,12 @@ class Carrier(Protocol):
 
     async def send_bulk(self, peer: str, message: Message, buffers: Sequence[memoryview]) -> None:
         """Send a message with payload, waiting for room. Raises ConnectionError when the link is lost."""
+
+    def unsent(self, peer: str) -> int:
+        """Bytes of payload messages that wait here until the network takes them."""
+
+    def hasten(self, peer: str) -> None:
+        """Find out how much more can be sent to this peer than was of late."""
 
 
 def segment_digest(mean: Encoded) -> bytes:
@@ -127,6 +135,8 @@ class Attempt:
         self._wake = {peer: asyncio.Event() for peer in core.voters if peer != core.members[core.rank]}
         self._under_way = dict.fromkeys(self._wake, 0)
         """Frames that the links have not taken whole."""
+        self._sharing = len(self._wake)
+        """Connections that shared the uplink when it was last looked for room."""
         self._kernels: set[asyncio.Task[None]] = set()
         self._senders: set[asyncio.Task[None]] = set()
         self._spawn(self._kernels, self._quantise())
@@ -241,6 +251,18 @@ class Attempt:
     def backlogged(self) -> float:
         """Share of the others for whom a frame waits at present until the link takes it."""
         return sum(count > 0 for count in self._under_way.values()) / max(1, len(self._under_way))
+
+    def take_over(self) -> None:
+        """To be called a few times a second: when some of the others have got everything, those that have not are to
+        have the whole uplink."""
+        left = [peer for peer in self._wake if not self._is_served(peer)]
+        if 0 < len(left) <= TAKE_OVER * self._sharing:
+            self._sharing = len(left)
+            for peer in left:
+                self._carrier.hasten(peer)
+
+    def _is_served(self, peer: str) -> bool:
+        return self.core.served(peer) and not self._under_way[peer] and not self._carrier.unsent(peer)
 
     def _bytes_of(self, message: Part | Mean) -> Sequence[memoryview]:
         if isinstance(message, Mean):

@@ -187,8 +187,11 @@ class Reducer:
         return self._remains.core if self._remains is not None else None
 
     def measure(self, load: Load) -> Rates:
-        """What our link does; call it a few times a second with the load so far."""
+        """What our link does; call it a few times a second with the load so far. Sees to it, too, that the uplink is
+        made use of to the end."""
         attempt = self._running()
+        if attempt is not None:
+            attempt.take_over()
         if attempt is None or attempt.done.done():
             self._meter.pause()
         else:

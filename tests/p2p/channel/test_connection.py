@@ -5,16 +5,40 @@ from pathlib import Path
 
 import pytest
 
-from p2p.channel.connection import tune
+from p2p.channel.connection import look_for_room, tune
 
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+needs_bbr = pytest.mark.skipif(
+    not ALLOWED.exists() or "bbr" not in ALLOWED.read_text().split(), reason="the kernel has no BBR"
+)
 
 
-@pytest.mark.skipif(not ALLOWED.exists() or "bbr" not in ALLOWED.read_text().split(), reason="the kernel has no BBR")
+def congestion_control(tcp: socket.socket) -> bytes:
+    return tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+@needs_bbr
 def test_a_connection_uses_bbr_where_the_kernel_allows_it() -> None:
     with socket.socket() as tcp:
         tune(tcp)
-        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == b"bbr"
+        assert congestion_control(tcp) == b"bbr"
+
+
+@needs_bbr
+def test_a_connection_that_looks_for_room_still_uses_bbr() -> None:
+    with socket.socket() as tcp:
+        tune(tcp)
+        look_for_room(tcp)
+        assert congestion_control(tcp) == b"bbr"
+
+
+@pytest.mark.skipif(not ALLOWED.exists(), reason="no Linux")
+def test_a_connection_that_cannot_use_bbr_keeps_what_it_has() -> None:
+    with socket.socket() as tcp:
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+        look_for_room(tcp)
+        assert congestion_control(tcp) == b"reno"
+    look_for_room(tcp)  # closed: nothing to be done
 
 
 class WithoutBbr(socket.socket):

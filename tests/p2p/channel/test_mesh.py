@@ -60,6 +60,21 @@ async def test_many_senders_share_the_lanes(new_node: NodeFactory, lanes: int) -
     assert {message.request: payload for _, message, payload in b.messages} == dict(enumerate(payloads))
 
 
+async def test_what_waits_to_be_sent_is_told_and_arrives_though_the_lanes_look_for_room(new_node: NodeFactory) -> None:
+    a, b = await linked_pair(new_node)
+    payload = os.urandom(MAX_PAYLOAD_BYTES)
+    assert a.mesh.unsent(b.peer) == 0
+    sending = asyncio.create_task(a.mesh.send_bulk(b.peer, bulk(1), [memoryview(payload)]))
+    while not a.mesh.unsent(b.peer):  # noqa: ASYNC110 - the lane may have yet to come up
+        await asyncio.sleep(0)
+    a.mesh.hasten(b.peer)
+    await sending
+    await b.until(lambda: b.messages)
+    assert b.messages == [(a.peer, bulk(1), payload)]
+    assert a.mesh.unsent("nobody") == 0
+    a.mesh.hasten("nobody")
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_the_end_of_a_payload_arrives_though_nothing_follows_it(new_node: NodeFactory, wanted: bool) -> None:
     a, b = await linked_pair(new_node)

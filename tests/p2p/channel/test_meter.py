@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 
 import pytest
@@ -57,6 +58,23 @@ async def test_the_load_is_what_the_open_bulk_lanes_have_carried() -> None:
     ours.close()
     meter.retire(gauge)
     assert meter.bulk_load() == Load(0, 0, 0)
+    theirs.close()
+
+
+async def test_bytes_that_the_kernel_has_yet_to_send_are_told() -> None:
+    ours, theirs = tcp_pair()
+    meter = Meter()
+    gauge = meter.attach(ours)
+    assert gauge.unsent() == 0
+    ours.setblocking(False)
+    given = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            given += ours.send(b"x" * 65536)
+    assert 0 < gauge.unsent() < given
+    ours.close()
+    meter.retire(gauge)
+    assert gauge.unsent() == 0
     theirs.close()
 
 

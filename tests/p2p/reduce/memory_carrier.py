@@ -108,6 +108,12 @@ class MemoryCarrier:
             network.break_link(self.me, peer)
             raise ConnectionResetError(str(error)) from None
 
+    def unsent(self, peer: str) -> int:
+        return 0
+
+    def hasten(self, peer: str) -> None:
+        pass
+
 
 def _fill(target: Sequence[memoryview], payload: Sequence[memoryview]) -> None:
     data = b"".join(payload)

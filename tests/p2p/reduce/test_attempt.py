@@ -13,7 +13,7 @@ from blake3 import blake3
 from ops.codec import CODECS, Encoded
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.message import Message
-from p2p.protocol.messages import Go
+from p2p.protocol.messages import Go, Plan
 from p2p.reduce.attempt import Attempt, segment_digest
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.recycler import Recycler
@@ -31,6 +31,10 @@ class StuckCarrier:
     def __init__(self) -> None:
         self.gos: list[str] = []
         self.begun: list[str] = []
+        self.open: set[str] = set()
+        """Peers to whom frames are finished."""
+        self.in_kernel: dict[str, int] = {}
+        self.hastened: list[str] = []
         self.finish = asyncio.Event()
 
     def send(self, peer: str, message: Message) -> bool:
@@ -39,11 +43,18 @@ class StuckCarrier:
 
     async def send_bulk(self, peer: str, message: Message, buffers: Sequence[memoryview]) -> None:
         self.begun.append(peer)
-        await self.finish.wait()
+        if peer not in self.open:
+            await self.finish.wait()
+
+    def unsent(self, peer: str) -> int:
+        return self.in_kernel.get(peer, 0)
+
+    def hasten(self, peer: str) -> None:
+        self.hastened.append(peer)
 
 
-def attempt_with(carrier: StuckCarrier, pool: ThreadPoolExecutor) -> Attempt:
-    plan = plan_of([1, 1], COUNT, INT8.block)
+def attempt_with(carrier: StuckCarrier, pool: ThreadPoolExecutor, plan: Plan | None = None) -> Attempt:
+    plan = plan or plan_of([1, 1], COUNT, INT8.block)
     x_P = np.ones(COUNT, np.float32)
     codes = Encoded.allocate(INT8, COUNT)
     contribution = Contribution(codes, lambda start, stop, out: INT8.quantise(x_P[start:stop], out), pool)
@@ -86,6 +97,29 @@ async def test_there_is_a_backlog_while_links_do_not_take_what_there_is_to_send(
         assert attempt.backlogged == 1
         carrier.finish.set()
         await until(lambda: attempt.backlogged == 0)
+        await attempt.abort()
+
+
+async def test_when_one_has_got_everything_the_others_are_to_have_its_part_of_the_uplink() -> None:
+    carrier = StuckCarrier()
+    block = INT8.block
+    spans = (0, 0, 100 * block, 200 * block, 300 * block, COUNT)  # we own nothing, and so give parts only
+    plan = plan_of([1] * 5, COUNT, block, spans=spans, piece=50 * block)
+    one, two, three, four = (peer(rank) for rank in range(1, 5))
+    with ThreadPoolExecutor(2) as pool:
+        attempt = attempt_with(carrier, pool, plan)
+        carrier.open.add(one)
+        carrier.in_kernel[one] = 7
+        for name in (one, two, three, four):
+            attempt.on_go(name, Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
+        await until(lambda: carrier.begun.count(one) == 2 and {two, three, four} <= set(carrier.begun))
+        attempt.take_over()
+        assert carrier.hastened == [], "the kernel has yet to send to the one"
+        carrier.in_kernel[one] = 0
+        await until(lambda: attempt.backlogged == 0.75)
+        attempt.take_over()
+        attempt.take_over()
+        assert carrier.hastened == [two, three, four]
         await attempt.abort()
 
 
