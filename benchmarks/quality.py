@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t as student
 
 from benchmarks import quality_runs
 from benchmarks.quality_runs import BASELINES, Losses, Setting
@@ -31,8 +32,6 @@ from swarm.config import RunConfig
 ARMS = ("fp32", "int8", "int4", "int2")
 BARS_PERCENT = {"int8": 1.0, "int4": 0.5, "int2": 1.0}
 """At most so much above fp32, with the whole interval."""
-# Two-sided 95 % quantiles of Student's t, by degrees of freedom.
-T_95 = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262}
 SWEEP = ((0.7, 0.0), (1.0, 0.0), (0.7, 0.3), (1.0, 0.3), (0.7, 0.5), (0.7, 0.9))
 SWEEP_ROUNDS = 6
 INTELLECT_1_INNER_STEPS = 100
@@ -82,7 +81,7 @@ def percent(losses: Sequence[float], of: Sequence[float]) -> list[float]:
 def interval(differences: Sequence[float]) -> tuple[float, float, float]:
     """(mean, low, high) of the 95 % interval of the mean of paired differences."""
     values = np.array(differences)
-    half = T_95[values.size - 1] * values.std(ddof=1) / math.sqrt(values.size)
+    half = student.ppf(0.975, values.size - 1) * values.std(ddof=1) / math.sqrt(values.size)
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 

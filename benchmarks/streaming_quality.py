@@ -9,12 +9,14 @@ A run that ends has fragments whose last steps were never averaged: theta lacks 
 count in a run as short as this one. The loss "closed" is that of theta after F - 1 more rounds without inner steps.
 
     python benchmarks/streaming_quality.py
+    python benchmarks/streaming_quality.py --resume --seeds 16     without the seeds that the log has
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -150,19 +152,43 @@ def one_arm(job: tuple[Arm, RunConfig]) -> tuple[float, float]:
         return ends, swarm.loss()
 
 
-def compare(seeds: Sequence[int], jobs: int, say: Say) -> None:
-    run = RunConfig(sequence_length=LENGTH)
-    say(
+Losses = tuple[float, float]
+"""Of one arm and seed: as the run ends, and closed."""
+
+
+def heading(run: RunConfig) -> str:
+    return (
         f"model {run.model}, {NODES} nodes, each fragment averaged {TURNS} times, every {H} inner steps, "
         f"batch {run.batch_size} x {run.sequence_length}, codec {run.codec}, inner lr {run.inner_lr}, "
         f"outer lr {run.outer_lr}, momentum {run.outer_momentum}, overlap weight {run.overlap_weight}\n"
         f"{NODES * TURNS * H * run.batch_size * run.sequence_length} tokens an arm; held-out loss in nats per byte\n\n"
     )
-    losses: dict[Arm, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
+
+
+def known(log: Path, run: RunConfig) -> dict[int, list[Losses]]:
+    """By seed, what a log of this setting has, an entry an arm."""
+    text = log.read_text() if log.exists() else ""
+    if not text.startswith(heading(run)):
+        return {}
+    lines = re.findall(r"^seed (\d+): (.*)$", text, re.MULTILINE)
+    found = {
+        int(seed): [
+            (float(end), float(closed)) for end, closed in re.findall(r"(\d\.\d{4}) \((\d\.\d{4}) closed", arms)
+        ]
+        for seed, arms in lines
+    }
+    return {seed: losses for seed, losses in found.items() if len(losses) == len(ARMS)}
+
+
+def compare(seeds: Sequence[int], jobs: int, done: dict[int, list[Losses]], say: Say) -> None:
+    run = RunConfig(sequence_length=LENGTH)
+    say(heading(run))
+    losses: dict[Arm, list[Losses]] = {arm: [] for arm in ARMS}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         for seed in seeds:
             of_seed = run.model_copy(update={"seed": seed})
-            for arm, loss in zip(ARMS, pool.map(one_arm, [(arm, of_seed) for arm in ARMS]), strict=True):
+            new = done.get(seed) or pool.map(one_arm, [(arm, of_seed) for arm in ARMS])
+            for arm, loss in zip(ARMS, new, strict=True):
                 losses[arm].append(loss)
             found = (f"{arm} {one[-1][0]:.4f} ({one[-1][1]:.4f} closed)" for arm, one in losses.items())
             say(f"seed {seed}: " + "  ".join(found) + "\n")
@@ -170,7 +196,7 @@ def compare(seeds: Sequence[int], jobs: int, say: Say) -> None:
     _say_bytes(run, say)
 
 
-def _say_losses(losses: dict[Arm, list[tuple[float, float]]], say: Say) -> None:
+def _say_losses(losses: dict[Arm, list[Losses]], say: Say) -> None:
     title = "loss, and its difference to blocking, mean and 95 % interval, in %"
     say(f"\n{'':16}{title:>50}{'closed':>40}\n")
     for arm, pairs in losses.items():
@@ -201,10 +227,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="held-out loss of streaming fragments, against averaging everything")
     parser.add_argument("--jobs", type=int, default=1, help="arms to train at the same time, a core each")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--resume", action="store_true", help="keep the seeds that the log has")
     chosen = parser.parse_args()
-    began = time.perf_counter()
-    with logged(Path(__file__).with_suffix(".log")) as say:
-        compare(range(chosen.seeds), chosen.jobs, say)
+    began, log = time.perf_counter(), Path(__file__).with_suffix(".log")
+    done = known(log, RunConfig(sequence_length=LENGTH)) if chosen.resume else {}
+    with logged(log) as say:
+        compare(range(chosen.seeds), chosen.jobs, done, say)
         say(f"{time.perf_counter() - began:.0f} s\n")
     return 0
 
