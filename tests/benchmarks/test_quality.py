@@ -19,7 +19,7 @@ SETTING = Setting(SHORT, 2, ARMS, seeds=2)
 def test_the_interval_is_students() -> None:
     mean, low, high = interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert mean == 3.0
-    assert high - mean == pytest.approx(2.776 * (2.5 / 5) ** 0.5)
+    assert high - mean == pytest.approx(2.776445 * (2.5 / 5) ** 0.5)
     assert mean - low == pytest.approx(high - mean)
 
 
