@@ -17,6 +17,9 @@ from p2p.protocol.model import BadMessage
 WRITE_BYTES = 128 << 10
 """Payload handed to TLS at once: what is encrypted in one go stays in the cache."""
 HIGH_WATER_BYTES = 512 << 10
+UNSENT_BYTES = 256 << 10
+"""What the kernel is given ahead of what it may send. It would take some megabytes, and who has given those is done with
+one peer long before another: connections of one node then end far from each other."""
 READ_BYTES = 128 << 10
 """What a read is worth being woken for, inside of a frame: on an ordinary link data comes in by a few KiB."""
 UNDECRYPTED_BYTES = 32 << 10
@@ -274,6 +277,7 @@ def tune(tcp: socket.socket) -> None:
     tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sys.platform == "linux":
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_AFTER_SECONDS // 2)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_SECONDS // 4)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from p2p.channel.connection import look_for_room, tune
+from p2p.channel.connection import UNSENT_BYTES, look_for_room, tune
 
 ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
 needs_bbr = pytest.mark.skipif(
@@ -39,6 +39,13 @@ def test_a_connection_that_cannot_use_bbr_keeps_what_it_has() -> None:
         look_for_room(tcp)
         assert congestion_control(tcp) == b"reno"
     look_for_room(tcp)  # closed: nothing to be done
+
+
+@pytest.mark.skipif(not ALLOWED.exists(), reason="no Linux")
+def test_the_kernel_is_given_little_ahead_of_what_it_may_send() -> None:
+    with socket.socket() as tcp:
+        tune(tcp)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
 
 
 class WithoutBbr(socket.socket):
