@@ -18,9 +18,9 @@ WINDOW_SECONDS = 0.5
 """The shortest time that says anything: a link's buffers take a tenth of a second and more at once."""
 BACKLOGGED = 0.75
 """Share of the others for whom there is something to send: of two or three all, of more all but a few."""
-WINDOWS = 4
-"""The fastest of so many windows is what the uplink can do: BBR stops sending at times, to find out how short the way
-is. And yet a link that becomes slow in the middle of a reduce is known as slow at its end."""
+WINDOWS = 3
+"""The fastest of so many windows is what the uplink can do: BBR stops sending for a moment at times, to find out how
+short the way is. And yet a link that becomes slow in the middle of a reduce is known as slow at its end."""
 NEWEST_REDUCE = 0.5
 """Weight of the newest reduce in receiving."""
 
