@@ -18,8 +18,8 @@ WRITE_BYTES = 128 << 10
 """Payload handed to TLS at once: what is encrypted in one go stays in the cache."""
 HIGH_WATER_BYTES = 512 << 10
 UNSENT_BYTES = 256 << 10
-"""What the kernel is given ahead of what it may send. It would take some megabytes, and who has given those is done with
-one peer long before another: connections of one node then end far from each other."""
+"""What the kernel is given ahead of what it may send. It would take some megabytes, and who has given those is done
+with one peer long before another: connections of one node then end far from each other."""
 READ_BYTES = 128 << 10
 """What a read is worth being woken for, inside of a frame: on an ordinary link data comes in by a few KiB."""
 UNDECRYPTED_BYTES = 32 << 10
