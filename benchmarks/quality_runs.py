@@ -47,11 +47,6 @@ class Setting:
             f"loss of {'all' if self.held_out_tokens == ALL_HELD_OUT else self.held_out_tokens} held-out tokens"
         )
 
-    def losses(self, arm: str, runs: Losses) -> list[float]:
-        """Of the seeds that are there."""
-        keys = ((str(self), arm, seed) for seed in range(self.seeds))
-        return [runs[key] for key in keys if key in runs]
-
 
 @dataclass(frozen=True)
 class Trial:

@@ -94,6 +94,16 @@ def test_a_codec_passes_with_the_whole_interval(int4: tuple[float, float], passe
     assert "int2: whole interval at most 1 % above fp32: yes" in text
 
 
+def test_a_table_of_the_pairs_that_are_there_is_no_pass() -> None:
+    setting = Setting(SHORT, 2, ARMS, seeds=3)
+    runs = {(str(setting), arm, seed): 2.0 for arm in ARMS for seed in range(3)}
+    said: list[str] = []
+    assert show(setting, runs, said.append)
+    del runs[str(setting), "int8", 1]
+    assert not show(setting, runs, said.append)
+    assert "runs are missing: a table of seeds [0, 2]" in "".join(said)
+
+
 def test_nothing_is_said_of_runs_that_are_not_there() -> None:
     runs = {(str(SETTING), arm, 0): 2.0 for arm in ARMS}
     said: list[str] = []
