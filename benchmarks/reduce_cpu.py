@@ -1,0 +1,213 @@
+"""Where the CPU time of a reduce goes: each of its parts alone, and the whole.
+
+    python benchmarks/reduce_cpu.py [--members 4] [--values 25]      (half a minute)
+
+Prints, and writes benchmarks/reduce_cpu.log.
+
+ns a value and node, int8. A node quantises each value of its vector once, reduces its N-th of the values from N parts,
+digests the whole mean and decodes it; it sends and receives 2(N-1)/N values, each through TLS 1.3 and the kernel's TCP.
+The parts are done in as many processes at once as there are members, several times, and the median counts: nodes that
+share a machine share its caches, too. The codec works on vectors of all values, TLS from and to memory that does not
+fit into a cache either, TCP on what a node hands over at once. The whole is that of benchmarks/allreduce.py.
+TCP is measured on loopback: no network card, no driver, segments of 64 KiB. CPU seconds are those of the processes, the
+kernel's part included; `kernel` says how much of them that was. What the whole takes beyond its parts is the event
+loop, with the copies it makes between TLS and sockets, Python, and changes from one process and thread to another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import resource
+import socket
+import ssl
+import statistics
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import numpy as np
+
+from benchmarks.allreduce import OURS, Team
+from benchmarks.report import Report
+from ops.codec import Encoded, get_codec
+from ops.warm_up import warm_up
+from p2p.channel.certificate import client_context, server_context
+from p2p.channel.connection import WRITE_BYTES
+from p2p.identity import Identity
+from p2p.reduce.attempt import segment_digest
+
+LOG = Path(__file__).with_suffix(".log")
+BAR_NS = 3.0
+TURNS = 7
+TLS_BYTES = 32 << 20
+LIMIT_S = 120.0
+
+
+class Cpu(NamedTuple):
+    """Seconds of this process."""
+
+    all: float
+    kernel: float
+
+    @classmethod
+    def now(cls) -> Cpu:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return cls(usage.ru_utime + usage.ru_stime, usage.ru_stime)
+
+
+def cost(work: Callable[[], object], amount: int, repeats: int = 8) -> Cpu:
+    """Nanoseconds for one of `amount` units that a call of `work` does: the median of some turns."""
+    work()
+    turns = []
+    for _ in range(TURNS):
+        before = Cpu.now()
+        for _ in range(repeats):
+            work()
+        turns.append(Cpu(*(1e9 * (b - a) / amount / repeats for a, b in zip(before, Cpu.now(), strict=True))))
+    return Cpu(*(statistics.median(column) for column in zip(*turns, strict=True)))
+
+
+class Pipe:
+    """Two ends of TLS without a network between them."""
+
+    def __init__(self) -> None:
+        there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.wire = there
+        self.sender = client_context().wrap_bio(back, there)
+        self.receiver = server_context(Identity.generate()).wrap_bio(there, back, server_side=True)
+        ends = [self.sender, self.receiver]
+        while ends:
+            for end in tuple(ends):
+                try:
+                    end.do_handshake()
+                    ends.remove(end)
+                except ssl.SSLWantReadError:
+                    continue
+        self.data = memoryview(np.random.default_rng(0).bytes(TLS_BYTES))
+        self.room = memoryview(bytearray(TLS_BYTES))
+
+    def encrypt(self) -> None:
+        for start in range(0, TLS_BYTES, WRITE_BYTES):
+            self.sender.write(self.data[start : start + WRITE_BYTES])
+            self.wire.read()
+
+    def both(self) -> None:
+        for start in range(0, TLS_BYTES, WRITE_BYTES):
+            self.sender.write(self.data[start : start + WRITE_BYTES])
+            done, stop = start, start + WRITE_BYTES
+            while done < stop:
+                done += self.receiver.read(stop - done, self.room[done:stop])  # type: ignore[arg-type]
+
+
+def tcp(amount: int) -> Callable[[], None]:
+    """Sends `amount` bytes over loopback and receives them, as a reduce does: by WRITE_BYTES."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        sender = socket.create_connection(listening.getsockname())
+        receiver, _ = listening.accept()
+    data, room = bytes(WRITE_BYTES), bytearray(WRITE_BYTES)
+
+    def send() -> None:
+        for _ in range(amount // WRITE_BYTES):
+            sender.sendall(data)
+
+    def work() -> None:
+        sending = threading.Thread(target=send)
+        sending.start()
+        left = amount
+        while left:
+            left -= receiver.recv_into(room, min(left, len(room)))
+        sending.join()
+
+    return work
+
+
+def parts(members: int, count: int) -> dict[str, Cpu]:
+    """ns a value and node of everything that a reduce cannot do without."""
+    codec = get_codec("int8")
+    warm_up(codec)
+    x = np.resize(np.random.default_rng(0).standard_normal(1 << 20, dtype=np.float32), count)
+    out, mean = np.empty_like(x), Encoded.allocate(codec, count)
+    codes = [Encoded.allocate(codec, count) for _ in range(members)]
+    for one in codes:
+        codec.quantise(x, one)
+    weights = [1.0] * members
+    bytes_moved = 2 * (members - 1) / members * codec.bits_per_value / 8
+    encrypt = cost(Pipe().encrypt, TLS_BYTES, 1)
+    both = cost(Pipe().both, TLS_BYTES, 1)
+    kernel = cost(tcp(16 << 20), 16 << 20, 2)
+    return {
+        "quantise": cost(lambda: codec.quantise(x, codes[0]), count, 1),
+        "mean": scaled(cost(lambda: codec.mean(codes, weights, mean), count, 1), 1 / members),
+        "digest": cost(lambda: segment_digest(mean), count, 1),
+        "decode": cost(lambda: codec.decode(mean, out), count, 1),
+        "TLS, encrypting": scaled(encrypt, bytes_moved),
+        "TLS, decrypting": scaled(Cpu(*(b - a for a, b in zip(encrypt, both, strict=True))), bytes_moved),
+        "TCP, both ways": scaled(kernel, bytes_moved),
+    }
+
+
+def parts_side_by_side(members: int, count: int) -> dict[str, Cpu]:
+    """The same, the median of `members` processes at once."""
+    with multiprocessing.get_context("spawn").Pool(members) as pool:
+        found = pool.starmap(parts, [(members, count)] * members, chunksize=1)
+    return {
+        name: Cpu(*(statistics.median(column) for column in zip(*(one[name] for one in found), strict=True)))
+        for name in found[0]
+    }
+
+
+def scaled(cost: Cpu, factor: float) -> Cpu:
+    return Cpu(cost.all * factor, cost.kernel * factor)
+
+
+def whole(members: int, count: int) -> Cpu:
+    """ns a value and node of a whole reduce."""
+    team = Team(OURS, members, count, {})
+    try:
+        team.start()
+        team.turn(LIMIT_S)
+        before = spent(team)
+        turns = [team.turn(LIMIT_S) for _ in range(TURNS)]
+        user, kernel = (b - a for a, b in zip(before, spent(team), strict=True))
+    finally:
+        team.stop()
+    total = statistics.median(turn.cpu_seconds for turn in turns) / members / count * 1e9
+    return Cpu(total, total * kernel / (user + kernel))
+
+
+def spent(team: Team) -> tuple[int, int]:
+    """Of all processes: clock ticks in programs, and in the kernel for them."""
+    texts = [Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split() for process in team.processes]
+    return sum(int(fields[11]) for fields in texts), sum(int(fields[12]) for fields in texts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--members", type=int, default=4)
+    parser.add_argument("--values", type=float, default=25, help="million values")
+    options = parser.parse_args()
+    report = Report()
+    report(
+        f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()},"
+        f" {ssl.OPENSSL_VERSION}; load {os.getloadavg()[0]:.1f}; {options.members} x {options.values:g}M, int8;"
+        " ns a value and node"
+    )
+    count = int(options.values * 1e6)
+    found = parts_side_by_side(options.members, count)
+    found["sum of these"] = Cpu(*map(sum, zip(*found.values(), strict=True)))
+    found["a whole reduce"] = whole(options.members, count)
+    for name, ns in found.items():
+        report(f"  {name:<16} {ns.all:5.2f}  (kernel {ns.kernel:.2f})")
+    report.bar("ns a value and node", found["a whole reduce"].all, BAR_NS)
+    LOG.write_text("\n".join(report.lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
