@@ -25,6 +25,9 @@ READ_BYTES = 128 << 10
 UNDECRYPTED_BYTES = 32 << 10
 """More than TLS holds of what was read and not handed on: a record that is not whole, and what records weigh."""
 DEAD_AFTER_SECONDS = 20
+PROBES = 5
+"""A quiet connection is probed so many times before it counts as dead: the full queue of a slow link drops many packets
+at once, those of several connections."""
 BBR = b"bbr"
 
 
@@ -279,8 +282,8 @@ def tune(tcp: socket.socket) -> None:
     if sys.platform == "linux":
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_AFTER_SECONDS // 2)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_SECONDS // 4)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 2)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_SECONDS // 2 // PROBES)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_SECONDS * 1000)
         with suppress(OSError):  # not built in, or not allowed: the default serves
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR)

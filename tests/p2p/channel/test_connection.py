@@ -48,6 +48,16 @@ def test_the_kernel_is_given_little_ahead_of_what_it_may_send() -> None:
         assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
 
 
+@pytest.mark.skipif(not ALLOWED.exists(), reason="no Linux")
+def test_a_quiet_connection_is_not_dead_before_five_probes_went_unanswered() -> None:
+    with socket.socket() as tcp:
+        tune(tcp)
+        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        idle, interval, probes, dead = (tcp.getsockopt(socket.IPPROTO_TCP, name) for name in names)
+    assert probes == 5
+    assert idle + probes * interval == dead / 1000
+
+
 class WithoutBbr(socket.socket):
     """On a kernel that refuses it."""
 
