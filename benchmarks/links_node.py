@@ -10,7 +10,6 @@ import json
 import socket
 import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,19 +20,14 @@ import numpy as np
 import uvloop
 
 from benchmarks.link_hosts import join
+from benchmarks.reduce_node import FINGERPRINT, ReduceNode
 from ops.codec import get_codec
 from ops.encoded import Encoded
 from ops.warm_up import warm_up
-from p2p.channel.hello import Hello, RunIdentity
-from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
-from p2p.identity import Identity
 from p2p.member import TICK_SECONDS
-from p2p.protocol.message import Message
-from p2p.protocol.messages import Go, Mean, Part, Plan, decode
-from p2p.reduce.reducer import Reducer
+from p2p.protocol.messages import Plan, decode
 
-FINGERPRINT = bytes(32)
 TILE = 1 << 20
 
 
@@ -42,16 +36,13 @@ def say(**news: Any) -> None:
     sys.stdout.flush()
 
 
-class Node:
-    """A mesh with a reducer behind it: a MeshHandler."""
+class Node(ReduceNode):
+    """Tells of the links it loses."""
 
     def __init__(self, settings: dict[str, Any], pool: ThreadPoolExecutor) -> None:
-        self.codec, self.count = get_codec("int8"), int(settings["values"])
+        super().__init__(get_codec("int8"), int(settings["values"]), pool, settings["lanes"])
         self.address = settings["address"]
-        self.identity = Identity.generate()
         self.x_P = np.resize(np.random.default_rng().standard_normal(TILE, dtype=np.float32), self.count)
-        self.mesh = Mesh(self.identity, RunIdentity(FINGERPRINT), self, bulk_lanes=settings["lanes"])
-        self.reducer = Reducer(self.codec, self.count, self.identity.peer_id, self.mesh, pool)
 
     async def reduce(self, plan: Plan) -> dict[str, Any]:
         wire, cpu, began = self.mesh.wire_bytes(), time.process_time(), time.monotonic()
@@ -80,31 +71,12 @@ class Node:
     def _quantise(self, start: int, stop: int, out: Encoded) -> None:
         self.codec.quantise(self.x_P[start:stop], out)
 
-    # MeshHandler
-
-    def open_payload(self, peer: str, message: Message, size: int) -> Sequence[memoryview] | None:
-        assert isinstance(message, Part | Mean)
-        return self.reducer.open_payload(peer, message, size)
-
-    def on_message(self, peer: str, message: Message, payload: Sequence[memoryview] | None) -> None:
-        if isinstance(message, Go):
-            self.reducer.on_go(peer, message)
-        else:
-            assert isinstance(message, Part | Mean)
-            self.reducer.on_payload(peer, message, payload)
-
-    def on_link_up(self, peer: str, _hello: Hello) -> None:
-        self.reducer.on_link_up(peer)
-
     def on_link_down(self, peer: str, reason: str) -> None:
         print(f"link to {peer} lost: {reason}", file=sys.stderr)
-        self.reducer.on_link_down(peer)
+        super().on_link_down(peer, reason)
 
     def on_unreachable(self, peer: str, reason: str) -> None:
         print(f"{peer} unreachable: {reason}", file=sys.stderr)
-
-    def on_refused(self, peer: str, reason: str) -> None:
-        raise AssertionError(f"{peer}: {reason}")
 
 
 async def main(settings: dict[str, Any]) -> None:
@@ -114,7 +86,7 @@ async def main(settings: dict[str, Any]) -> None:
         node = Node(settings, pool)
         await loop.run_in_executor(pool, warm_up, node.codec)
         port = await node.mesh.listen(node.address, 0)
-        say(peer=node.identity.peer_id, port=port)
+        say(peer=node.name, port=port)
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             order = json.loads(line)
             if "dial" in order:

@@ -17,74 +17,46 @@ import asyncio
 import os
 import platform
 import statistics
+import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 import numpy as np
 import uvloop
 
+from benchmarks.reduce_node import FINGERPRINT, ReduceNode
 from ops.codec import Codec, Encoded, get_codec
 from ops.jit import Floats
 from ops.warm_up import warm_up
-from p2p.channel.hello import Hello, RunIdentity
-from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
-from p2p.identity import Identity
-from p2p.protocol.message import Message
-from p2p.protocol.messages import Go, Mean, Part, Plan, Promise, Ready
+from p2p.protocol.messages import Plan, Promise, Ready
 from p2p.protocol.plan import Head, Rules, fresh
 from p2p.protocol.repair import repaired
-from p2p.reduce.reducer import Reducer, ReduceResult
+from p2p.reduce.reducer import ReduceResult
 
 MEMBERS = 8
 VICTIM = 3
 SHARES = (0.1, 0.5, 0.9)
 BAR = 1.3
-FINGERPRINT = bytes(32)
 LOG = Path(__file__).with_suffix(".log")
 
 
-class Node:
-    """A mesh with a reducer behind it: a MeshHandler."""
+class Node(ReduceNode):
+    """Contributes a vector of its own."""
 
     def __init__(self, codec: Codec, x_P: Floats, pool: ThreadPoolExecutor) -> None:
-        self.identity = Identity.generate()
-        self.name = self.identity.peer_id
-        self.codec, self.x_P = codec, x_P
-        self.mesh = Mesh(self.identity, RunIdentity(FINGERPRINT), self)
-        self.reducer = Reducer(codec, x_P.size, self.name, self.mesh, pool)
+        super().__init__(codec, x_P.size, pool)
+        self.x_P = x_P
 
     def begin(self) -> None:
         self.reducer.begin_round(0, self._quantise)
 
     def _quantise(self, start: int, stop: int, out: Encoded) -> None:
         self.codec.quantise(self.x_P[start:stop], out)
-
-    def open_payload(self, peer: str, message: Message, size: int) -> Sequence[memoryview] | None:
-        assert isinstance(message, Part | Mean)
-        return self.reducer.open_payload(peer, message, size)
-
-    def on_message(self, peer: str, message: Message, payload: Sequence[memoryview] | None) -> None:
-        if isinstance(message, Go):
-            self.reducer.on_go(peer, message)
-        else:
-            assert isinstance(message, Part | Mean)
-            self.reducer.on_payload(peer, message, payload)
-
-    def on_link_up(self, peer: str, _hello: Hello) -> None:
-        self.reducer.on_link_up(peer)
-
-    def on_link_down(self, peer: str, _reason: str) -> None:
-        self.reducer.on_link_down(peer)
-
-    def on_unreachable(self, _peer: str, _reason: str) -> None:
-        pass  # the dead stay dead
-
-    def on_refused(self, _peer: str, reason: str) -> None:
-        raise AssertionError(reason)
 
     @property
     def held(self) -> float:

@@ -9,57 +9,29 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from benchmarks.reduce_node import FINGERPRINT, ReduceNode
 from ops.codec import CODECS, Codec, Encoded
 from ops.jit import Floats
-from p2p.channel.hello import Hello, RunIdentity
-from p2p.channel.mesh import Mesh
 from p2p.contact import Contact
-from p2p.identity import Identity
-from p2p.protocol.message import Message
-from p2p.protocol.messages import Go, Mean, Part, Plan
-from p2p.reduce.reducer import Reducer, ReduceResult
+from p2p.protocol.messages import Plan
+from p2p.reduce.reducer import ReduceResult
 from tests.p2p.protocol.drafts import plan_of
 
-FINGERPRINT = bytes(32)
 DEADLINE_S = 30.0
 CONNECT_BYTES = 20_000
 """Allowance for the handshakes of one link."""
 
 
-class Node:
-    """A mesh with a reducer behind it: a MeshHandler."""
+class Node(ReduceNode):
+    """Remembers why its links ended."""
 
     def __init__(self, pool: ThreadPoolExecutor, codec: Codec, count: int) -> None:
-        self.identity = Identity.generate()
-        self.name = self.identity.peer_id
-        self.mesh = Mesh(self.identity, RunIdentity(FINGERPRINT), self)
-        self.reducer = Reducer(codec, count, self.name, self.mesh, pool)
-        self.linked = asyncio.Condition()
+        super().__init__(codec, count, pool)
         self.down: list[str] = []
-
-    def open_payload(self, peer: str, message: Message, size: int) -> Sequence[memoryview] | None:
-        assert isinstance(message, Part | Mean)
-        return self.reducer.open_payload(peer, message, size)
-
-    def on_message(self, peer: str, message: Message, payload: Sequence[memoryview] | None) -> None:
-        if isinstance(message, Go):
-            self.reducer.on_go(peer, message)
-        else:
-            assert isinstance(message, Part | Mean)
-            self.reducer.on_payload(peer, message, payload)
-
-    def on_link_up(self, peer: str, hello: Hello) -> None:
-        self.reducer.on_link_up(peer)
 
     def on_link_down(self, peer: str, reason: str) -> None:
         self.down.append(reason)
-        self.reducer.on_link_down(peer)
-
-    def on_unreachable(self, peer: str, reason: str) -> None:
-        pass
-
-    def on_refused(self, peer: str, reason: str) -> None:
-        raise AssertionError(reason)
+        super().on_link_down(peer, reason)
 
 
 @pytest.fixture(scope="module")
