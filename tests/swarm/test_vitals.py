@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import threading
 
@@ -13,7 +14,8 @@ from swarm.vitals import vitals
 
 async def test_what_is_taken_is_counted_and_what_is_given_back_is_not() -> None:
     before = vitals()
-    block = np.ones(50_000_000, np.uint8)
+    block = np.frombuffer(mmap.mmap(-1, 50_000_000), np.uint8)  # of the allocator's it may be memory that was there
+    block[:] = 1
     ends = os.pipe()
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait)
