@@ -2,7 +2,9 @@
 
 Whoever has got most of the state is served first: eight newcomers that are served together all end at the same late
 time, while of those served one after the other the first are donors to the rest. So a crowd of any size is served in
-about log(crowd / donors) times what one takes. Nobody starves: a state has an end, and who takes more than one is last.
+about log(crowd / donors) times what one takes. Who takes more than a state is last, so that no fetch without an end is
+served before all others. What a newcomer takes to follow rounds that commit meanwhile counts, too: where those weigh as
+much as the link carries, a crowd at one donor may never end.
 
 Bounded in every direction: questions that wait, answers under way for one peer and in all, bytes a second.
 """
