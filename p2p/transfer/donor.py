@@ -148,23 +148,24 @@ class Donor:
         self._pump()
 
     async def _answer(self, peer: str, message: Question) -> None:
+        given = 0
         try:
             async with asyncio.timeout(STALL_SECONDS):
                 if isinstance(message, GetRecords):
                     await self._give_records(peer, message)
                 elif isinstance(message, GetManifest):
-                    await self._give_manifest(peer, message)
+                    given = await self._give_manifest(peer, message)
                 elif isinstance(message, GetChunk):
-                    await self._give_chunk(peer, message)
+                    given = await self._give_chunk(peer, message)
                 elif isinstance(message, GetMean):
-                    await self._give_mean(peer, message)
+                    given = await self._give_mean(peer, message)
         except TimeoutError:
             reason = f"it did not take its {message.KIND} answer within {STALL_SECONDS:g} s"
             self._listener("answer_dropped", {"peer": peer, "reason": reason})
         except ConnectionError:
             pass  # the peer has gone, which its link has told
         finally:
-            self._desk.finished(peer)
+            self._desk.finished(peer, message, given, self._now())
             self._pump()
 
     async def _give_records(self, peer: str, message: GetRecords) -> None:
@@ -175,38 +176,40 @@ class Donor:
             records = ()  # unreadable here; others have them
         self._carrier.send(peer, Records(start=message.start, records=records))
 
-    async def _give_manifest(self, peer: str, message: GetManifest) -> None:
+    async def _give_manifest(self, peer: str, message: GetManifest) -> int:
         digests = self._store.manifests.get(message.round)
         if self.closed_because or digests is None:
-            self._refuse(peer, message, self.closed_because or f"no manifest of round {message.round}")
-            return
+            return self._refuse(peer, message, self.closed_because or f"no manifest of round {message.round}")
         answer = Manifest(request=message.request, round=message.round)
-        await self._give(peer, answer, [memoryview(b"".join(digests))])
+        return await self._give(peer, answer, [memoryview(b"".join(digests))])
 
-    async def _give_chunk(self, peer: str, message: GetChunk) -> None:
+    async def _give_chunk(self, peer: str, message: GetChunk) -> int:
         round, data = EMPTY, bytearray()
         if not self.closed_because:
             loop = asyncio.get_running_loop()
             round, data = await loop.run_in_executor(self._pool, self._store.read, message.index)
         if self.closed_because or round == EMPTY:
-            self._refuse(peer, message, self.closed_because or "no state yet")
-            return
+            return self._refuse(peer, message, self.closed_because or "no state yet")
         answer = Chunk(request=message.request, round=round, index=message.index)
-        await self._give(peer, answer, [memoryview(data)])
+        return await self._give(peer, answer, [memoryview(data)])
 
-    async def _give_mean(self, peer: str, message: GetMean) -> None:
+    async def _give_mean(self, peer: str, message: GetMean) -> int:
         mean = self._store.means.get(message.round)
         if mean is None:
-            self._refuse(peer, message, f"the mean of round {message.round} is not kept here")
-            return
+            return self._refuse(peer, message, f"the mean of round {message.round} is not kept here")
         first, _ = self._store.fragments.span(message.round)
         piece = mean.slice(message.start - first, message.stop - first)
         answer = MeanSlice(request=message.request, round=message.round, start=message.start, stop=message.stop)
-        await self._give(peer, answer, piece.buffers())
+        return await self._give(peer, answer, piece.buffers())
 
-    async def _give(self, peer: str, answer: Message, buffers: Sequence[memoryview]) -> None:
+    async def _give(self, peer: str, answer: Message, buffers: Sequence[memoryview]) -> int:
+        """Bytes of payload that were sent."""
         await self._carrier.send_bulk(peer, answer, buffers)
-        self.bytes_sent += sum(buffer.nbytes for buffer in buffers)
+        size = sum(buffer.nbytes for buffer in buffers)
+        self.bytes_sent += size
+        return size
 
-    def _refuse(self, peer: str, message: StateQuestion, reason: str) -> None:
+    def _refuse(self, peer: str, message: StateQuestion, reason: str) -> int:
+        """Bytes of payload that were sent: none."""
         self._carrier.send(peer, NotAvailable(request=message.request, reason=reason))
+        return 0

@@ -82,7 +82,7 @@ class VirtualDonor:
             self._refuse(peer, message, "busy: others come first")
         while (job := self._desk.take(self._node.now())) is not None:
             busy = self._answer(*job)
-            self._node.after(busy, self._finished, job[0])
+            self._node.after(busy, self._finished, job, _size(job[1]) if busy else 0)
         delay = self._desk.delay(self._node.now())
         if delay is not None and not self._timer:
             self._timer = True
@@ -92,8 +92,8 @@ class VirtualDonor:
         self._timer = False
         self._pump()
 
-    def _finished(self, peer: str, _unused: object) -> None:
-        self._desk.finished(peer)
+    def _finished(self, job: tuple[str, Question], given: int) -> None:
+        self._desk.finished(*job, given, self._node.now())
         self._pump()
 
     def _answer(self, peer: str, message: Question) -> int:

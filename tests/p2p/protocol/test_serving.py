@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2p.protocol.messages import GetRecords
-from p2p.protocol.serving import Desk, DeskLimits, TokenBucket
+from p2p.protocol.serving import Desk, DeskLimits, Question, TokenBucket
 from p2p.protocol.transfer_messages import GetChunk
 from tests.p2p.protocol.records import peer
 
@@ -52,10 +52,22 @@ def test_a_clock_that_stands_still_gives_nothing() -> None:
 
 def served(desk: Desk, now: float = 0.0) -> list[str]:
     """Who gets what is free now, in order."""
-    peers = []
+    return [name for name, _ in taken(desk, now)]
+
+
+def taken(desk: Desk, now: float = 0.0) -> list[tuple[str, Question]]:
+    jobs = []
     while (job := desk.take(now)) is not None:
-        peers.append(job[0])
-    return peers
+        jobs.append(job)
+    return jobs
+
+
+def serve(desk: Desk, now: float = 0.0) -> list[str]:
+    """Give what is free now, at once; who got it."""
+    jobs = taken(desk, now)
+    for name, message in jobs:
+        desk.finished(name, message, 1, now)
+    return [name for name, _ in jobs]
 
 
 def test_whoever_has_got_most_of_the_state_is_served_first() -> None:
@@ -63,37 +75,55 @@ def test_whoever_has_got_most_of_the_state_is_served_first() -> None:
     for number in range(3):
         for index in range(3):
             assert desk.offer(peer(index), question(number), 1, 0.0)
-    order = []
-    for _ in range(9):
-        [one] = served(desk)
-        desk.finished(one)
-        order.append(one)
+    order = [one for _ in range(9) for one in serve(desk)]
     assert order == [peer(i) for i in (0, 0, 0, 1, 1, 1, 2, 2, 2)]
 
 
-def test_who_takes_more_than_a_state_comes_last() -> None:
+def test_who_takes_more_than_two_states_comes_last() -> None:
+    """Rounds that commit meanwhile cost a newcomer as much again; but no fetch without an end is before all others."""
     desk = Desk(DeskLimits(answers_per_peer=1, answers=1), state_bytes=2)
-    for number in range(4):
+    for number in range(6):
         assert desk.offer(peer(0), question(number), 1, 0.0)
     assert desk.offer(peer(1), question(0), 1, 0.0)
-    order = []
-    for _ in range(5):
-        [one] = served(desk)
-        desk.finished(one)
-        order.append(one)
-    assert order == [peer(i) for i in (0, 0, 1, 0, 0)]
+    order = [one for _ in range(7) for one in serve(desk)]
+    assert order == [peer(i) for i in (0, 0, 0, 0, 1, 0, 0)]
     for number in range(2):
         assert desk.offer(peer(0), question(number), 1, 0.0)
         assert desk.offer(peer(1), question(number), 1, 0.0)
     assert served(desk) == [peer(0)], "nobody waited any more: all are equal again"
 
 
-def test_a_slow_peer_does_not_hold_the_others_up() -> None:
+def test_as_few_are_served_at_a_time_as_fill_the_link() -> None:
+    """One newcomer's answers take as long as its own link makes them; a second one is served as soon as that shows."""
     desk = Desk(DeskLimits(answers_per_peer=2, answers=16), state_bytes=100)
     for index in range(3):
         for number in range(4):
             assert desk.offer(peer(index), question(number), 1, 0.0)
-    assert sorted(served(desk)) == sorted([peer(0), peer(1), peer(2)] * 2), "each is given as much as it may have"
+    first = taken(desk)
+    assert [name for name, _ in first] == [peer(0), peer(0)]
+    desk.finished(*first[0], 1, 100.0)
+    assert served(desk, 100.0) == [peer(0)], "still the one"
+    desk.finished(*first[1], 1, 100.0)
+    assert served(desk, 100.0) == [peer(0), peer(1), peer(1)]
+
+
+def test_records_come_first_and_wait_for_no_chunk() -> None:
+    """A chunk whose round is not in the records cannot be believed."""
+    desk = Desk(DeskLimits(answers_per_peer=1, answers=1), state_bytes=100)
+    assert desk.offer(peer(0), question(0), 1, 0.0)
+    assert served(desk) == [peer(0)]
+    records = GetRecords(start=0, limit=1)
+    for index in (1, 1, 0):
+        assert desk.offer(peer(index), records, 1, 0.0)
+    assert taken(desk) == [(peer(0), records), (peer(1), records)], "one at a time for each"
+    assert desk.delay(0.0) is None
+    desk.finished(peer(1), records, 0, 0.0)
+    assert desk.delay(0.0) == 0.0
+    assert taken(desk) == [(peer(1), records)]
+    for index in (1, 0):
+        desk.finished(peer(index), records, 0, 0.0)
+    desk.finished(peer(0), question(0), 1, 0.0)
+    assert not desk._customers
 
 
 def test_what_is_not_wanted_any_more_is_not_answered() -> None:
@@ -104,9 +134,9 @@ def test_what_is_not_wanted_any_more_is_not_answered() -> None:
     desk.withdraw(peer(0), 1)
     desk.withdraw(peer(0), 0)
     desk.withdraw(peer(1), 2)
-    desk.finished(peer(0))
+    desk.finished(peer(0), question(0), 1, 0.0)
     assert desk.take(0.0) == (peer(0), question(2)), "another's word counts for nothing"
-    desk.finished(peer(0))
+    desk.finished(peer(0), question(2), 1, 0.0)
     assert desk.offer(peer(0), question(3), 1, 0.0)
     desk.withdraw(peer(0), 3)
     assert not desk._customers
@@ -118,12 +148,11 @@ def test_who_has_waited_too_long_is_told_so_and_not_answered_later() -> None:
     assert served(desk) == [peer(0)]
     assert desk.offer(peer(1), question(0), 1, 0.0)
     assert desk.offer(peer(1), question(1), 1, 30.0)
-    assert desk.offer(peer(2), GetRecords(start=0, limit=1), 1, 0.0)
     assert desk.overdue(60.0) == []
-    assert desk.overdue(61.0) == [(peer(1), question(0))], "records are asked for again without being told"
-    desk.finished(peer(0))
+    assert desk.overdue(61.0) == [(peer(1), question(0))]
+    desk.finished(peer(0), question(0), 1, 61.0)
     assert desk.take(61.0) == (peer(1), question(1))
-    desk.finished(peer(1))
+    desk.finished(peer(1), question(1), 1, 61.0)
     assert desk.take(61.0) is None
 
 
@@ -132,14 +161,12 @@ def test_bounds_for_one_peer_and_in_all() -> None:
     assert [desk.offer(peer(0), question(n), 1, 0.0) for n in range(4)] == [True, True, True, False]
     assert desk.offer(peer(1), question(0), 1, 0.0)
     assert desk.offer(peer(1), question(1), 1, 0.0)
-    taken = [desk.take(0.0) for _ in range(4)]
-    assert [job[0] if job else None for job in taken] == [peer(0), peer(0), peer(1), None]
+    assert served(desk) == [peer(0)] * 2
     assert desk.delay(0.0) is None, "time alone changes nothing"
-    desk.finished(peer(1))
-    assert desk.take(0.0) == (peer(1), question(1))
-    desk.finished(peer(0))
-    assert desk.take(0.0) == (peer(0), question(2))
-    assert desk.take(0.0) is None
+    desk.finished(peer(0), question(0), 1, 1.0)
+    assert served(desk, 1.0) == [peer(0)]
+    desk.finished(peer(0), question(1), 1, 1.0)
+    assert served(desk, 1.0) == [peer(1)] * 2, "two at a time, but three answers"
 
 
 def test_answers_wait_for_the_rate() -> None:
@@ -173,6 +200,6 @@ def test_who_is_gone_is_forgotten() -> None:
     desk.forget(peer(0))
     desk.forget(peer(1))
     assert desk.take(0.0) is None
-    desk.finished(peer(0))
+    desk.finished(peer(0), question(0), 1, 0.0)
     assert desk.delay(0.0) is None
     assert not desk._customers

@@ -140,7 +140,7 @@ class World:
             donor.free = begin + request.size / donor.rate
             donor.given += request.size
             if donor.free < donor.ends:
-                self.at(donor.free, lambda name=newcomer.name: self._answered(donor, name))
+                self.at(donor.free, lambda one=newcomer, request=request: self._answered(donor, one.name, request))
                 self.at(
                     donor.free + self.latency,
                     lambda one=newcomer, request=request, begin=begin: one.receive(donor, request, begin),
@@ -156,8 +156,8 @@ class World:
         donor.timer = None
         self.pump(donor)
 
-    def _answered(self, donor: VirtualDonor, name: str) -> None:
-        donor.desk.finished(name)
+    def _answered(self, donor: VirtualDonor, name: str, request: Request) -> None:
+        donor.desk.finished(name, request.message, request.size, self.now)
         self.pump(donor)
 
 
