@@ -19,7 +19,7 @@ REST = 10.0
 class Width:
     """Hill climbing on the bytes that leave a second; see the module's text."""
 
-    def __init__(self, most: int, now: float = 0.0) -> None:
+    def __init__(self, most: int) -> None:
         """`most`: newcomers at a time."""
         assert most >= 1
         self.served = 1
@@ -28,7 +28,7 @@ class Width:
         """Bytes a second with as many as were served before the trial."""
         self._trial: Literal[-1, 0, 1] = 0
         self._next: Literal[-1, 1] = 1
-        self._rested = now
+        self._rested = 0.0
         self._since: float | None = None
         self._bytes = 0
         self._answers = 0
