@@ -65,6 +65,7 @@ class Node(ReduceNode):
     async def _measure(self) -> None:
         """As a member does."""
         while True:
+            self.mesh.widen()
             self.reducer.measure(self.mesh.bulk_load())
             await asyncio.sleep(TICK_SECONDS)
 

@@ -345,6 +345,7 @@ class Member:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_SECONDS)
+            self._mesh.widen()
             self._core.on_progress(self.inner_step, self._reducer.measure(self._mesh.bulk_load()))
             self._run(self._core.on_tick(self._loop.time()))
             for peer in self._core.forget_gone(self._loop.time()):

@@ -7,28 +7,23 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from typing import Protocol, cast
 
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
 from p2p.channel.meter import Gauge, Meter
+from p2p.channel.tuning import open_wide, pace, tune
+from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.model import BadMessage
 
 WRITE_BYTES = 128 << 10
 """Payload handed to TLS at once: what is encrypted in one go stays in the cache."""
 HIGH_WATER_BYTES = 512 << 10
-UNSENT_BYTES = 256 << 10
-"""What the kernel is given ahead of what it may send. It would take some megabytes, and who has given those is done
-with one peer long before another: connections of one node then end far from each other."""
 READ_BYTES = 128 << 10
 """What a read is worth being woken for, inside of a frame: on an ordinary link data comes in by a few KiB."""
+PACE_AGAIN = 0.05
+"""A round trip that is by so much another has another pace."""
 UNDECRYPTED_BYTES = 32 << 10
 """More than TLS holds of what was read and not handed on: a record that is not whole, and what records weigh."""
-DEAD_AFTER_SECONDS = 20
-PROBES = 5
-"""A quiet connection is probed so many times before it counts as dead: the full queue of a slow link drops many packets
-at once, those of several connections."""
-BBR = b"bbr"
 
 
 class ConnectionSink(FrameSink, Protocol):
@@ -79,7 +74,8 @@ class Connection(asyncio.BufferedProtocol):
         self._sink = sink
         self._meter = meter
         self._gauge: Gauge | None = None
-        self._tcp: socket.socket | None = None
+        self._paced_by = 0.0
+        """Round trip, in seconds."""
         self._read_bytes = 1
         self._transport: asyncio.Transport | None = None
         self._queue: deque[Outgoing] = deque()
@@ -104,21 +100,24 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes that wait to be sent."""
         return self._queued_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
-    @property
-    def unsent_bytes(self) -> int:
-        """Bytes that wait to be sent, here and in the kernel."""
-        return self.pending_bytes + (self._gauge.unsent() if self._gauge is not None else 0)
-
-    def hasten(self) -> None:
-        """Look for more room on the way."""
-        if self._tcp is not None and not self.closing:
-            look_for_room(self._tcp)
+    def flow(self) -> Flow:
+        """What it has carried so far. To be asked for now and then while it carries tensors: its pace goes by it."""
+        if self._gauge is None or self._gauge.socket is None:
+            return NO_FLOW
+        flow = self._gauge.flow()
+        if abs(flow.round_trip - self._paced_by) > PACE_AGAIN * self._paced_by:
+            self._paced_by = flow.round_trip
+            pace(self._gauge.socket, flow.round_trip)
+        return flow
 
     def hand_over(self, sink: ConnectionSink, lane: int) -> None:
         """The handshake is over: frames go to `sink` from the next on."""
         self._sink = self.parser.sink = sink
         if self._gauge is not None:
             self._gauge.lane = "bulk" if lane else "control"
+            if lane and self._gauge.socket is not None:
+                open_wide(self._gauge.socket)
+                self.flow()
 
     def peer_certificate(self) -> bytes:
         """DER of the other side's certificate; empty when it has none."""
@@ -212,7 +211,6 @@ class Connection(asyncio.BufferedProtocol):
             return
         tcp = transport.get_extra_info("socket")
         tune(tcp)
-        self._tcp = tcp
         self._gauge = self._meter.attach(tcp)
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
@@ -242,11 +240,12 @@ class Connection(asyncio.BufferedProtocol):
         """
         sure = self.parser.owed - UNDECRYPTED_BYTES
         read_bytes = READ_BYTES if sure >= READ_BYTES else 1
-        if read_bytes == self._read_bytes or self.closing or self._tcp is None:
+        if read_bytes == self._read_bytes or self.closing or self._gauge is None or self._gauge.socket is None:
             return
         if sys.platform == "linux":
             self._read_bytes = read_bytes
-            self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, read_bytes)
+            # the loop's own socket object makes a duplicate for each call
+            self._gauge.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, read_bytes)
 
     def eof_received(self) -> None:
         self._end("closed by the peer")
@@ -269,35 +268,3 @@ class Connection(asyncio.BufferedProtocol):
         if not self._closed.done():
             self._closed.set_result(None)
         self._sink.lost(self._reason or "")
-
-
-def tune(tcp: socket.socket) -> None:
-    """No delay; a peer whose machine is gone is noticed. Buffer sizes are the kernel's to tune.
-
-    BBR (Cardwell et al., 2016) where the kernel lets us: others take each lost packet for congestion, and one in a
-    hundred leaves them next to nothing of a long link.
-    """
-    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sys.platform == "linux":
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_AFTER_SECONDS // 2)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_SECONDS // 2 // PROBES)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
-        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_SECONDS * 1000)
-        with suppress(OSError):  # not built in, or not allowed: the default serves
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR)
-
-
-def look_for_room(tcp: socket.socket) -> None:
-    """Let BBR begin anew, as on a young connection, which finds all the room there is in a few round trips.
-
-    By itself it tries for a quarter more, once in eight round trips: when a connection of several that share a link has
-    done, the others are slow to take its place. It begins anew when it is chosen after another.
-    """
-    if sys.platform != "linux":
-        return
-    with suppress(OSError):  # the connection has just broken
-        if tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0") == BBR:
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR)

@@ -9,6 +9,8 @@ from typing import Protocol
 from p2p.channel.connection import Connection
 from p2p.channel.handshake import Established
 from p2p.channel.hello import OPEN_MESSAGES, Bye, Contacts, Hello, Refused, decode_one_of
+from p2p.channel.tuning import under_way
+from p2p.channel.widening import Flow, Widening
 from p2p.contact import SignedContact
 from p2p.protocol.message import Message
 from p2p.protocol.messages import encode
@@ -62,6 +64,7 @@ class Link:
         self._control = control
         self._bulk: dict[int, Connection] = {}
         self._lane_added = asyncio.Event()
+        self._widening = Widening(under_way())
         self._on_end = on_end
         self.on_contacts = on_contacts
         control.hand_over(_LaneSink(self, 0), 0)
@@ -72,6 +75,19 @@ class Link:
 
     def has_lane(self, lane: int) -> bool:
         return lane in self._bulk
+
+    @property
+    def lanes(self) -> int:
+        """Bulk lanes that are open."""
+        return len(self._bulk)
+
+    def is_full(self, now: float) -> bool:
+        """Whether its bulk lanes carry as much as so many connections can; ask a few times a second."""
+        flows = [connection.flow() for connection in self._bulk.values()]
+        if not flows:
+            return False
+        delivered, received, round_trips, lanes = zip(*flows, strict=True)
+        return self._widening.read(now, Flow(sum(delivered), sum(received), min(round_trips), sum(lanes)))
 
     def attach(self, lane: int, connection: Connection) -> None:
         """Add a bulk lane."""
@@ -101,16 +117,6 @@ class Link:
         except asyncio.CancelledError:
             connection.withdraw(outgoing)
             raise
-
-    @property
-    def unsent_bytes(self) -> int:
-        """What waits on the bulk lanes until the network takes it."""
-        return sum(connection.unsent_bytes for connection in self._bulk.values())
-
-    def hasten(self) -> None:
-        """Let the bulk lanes look for more room on their way."""
-        for connection in self._bulk.values():
-            connection.hasten()
 
     async def _bulk_lane(self) -> Connection:
         if not self._bulk and self.ended is None:

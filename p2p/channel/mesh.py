@@ -76,6 +76,8 @@ class Mesh:
         self._lost: dict[str, bytes] = {}
         self._attempts: dict[str, asyncio.Task[None]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._widened: set[Link] = set()
+        """Links to which a lane is being added, or to which none can be."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         terms = Terms(identity, self._hello_to, admit, self._decide)
@@ -162,16 +164,19 @@ class Mesh:
             raise LinkLost(f"{peer}: no link")
         await link.send_bulk(encode(message), buffers)
 
-    def unsent(self, peer: PeerId) -> int:
-        """Bytes on the bulk lanes to this peer that wait here until the network takes them."""
+    def lanes(self, peer: PeerId) -> int:
+        """Connections to this peer for messages with payload: so many can be sent at a time."""
         link = self._links.get(peer)
-        return link.unsent_bytes if link else 0
+        return link.lanes if link else 0
 
-    def hasten(self, peer: PeerId) -> None:
-        """The uplink has more room for this peer than of late: let its bulk lanes find out how much."""
-        link = self._links.get(peer)
-        if link is not None:
-            link.hasten()
+    def widen(self) -> None:
+        """To be called a few times a second: links whose bulk lanes are full get one more."""
+        now = self._now()
+        for link in self._links.values():
+            full = link.is_full(now)  # asked of all: it sees to their pace, too
+            if full and link.dialled and link.lanes >= self._bulk_lanes and link not in self._widened:
+                self._widened.add(link)
+                self._spawn(self._widen(link))
 
     def wire_bytes(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
         """(sent, received) of all connections since the start, as the kernel counted them: TLS included."""
@@ -259,6 +264,7 @@ class Mesh:
         if self._links.get(link.peer) is not link:
             return
         del self._links[link.peer]
+        self._widened.discard(link)
         self._lost[link.peer] = link.id
         if len(self._lost) > MAX_KNOWN:
             del self._lost[next(iter(self._lost))]
@@ -330,6 +336,14 @@ class Mesh:
                 return
             await asyncio.sleep(pause)
             pause *= 2
+
+    async def _widen(self, link: Link) -> None:
+        """Dial one more bulk lane; if that does not work, the link does with those that it has."""
+        try:
+            await dial_one(self._dial_settings, link.peer, link.address, link.lanes + 1, link.id)
+        except (Refusal, OSError):
+            return
+        self._widened.discard(link)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

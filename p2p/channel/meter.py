@@ -15,11 +15,14 @@ import struct
 import sys
 from typing import Literal, NamedTuple
 
+from p2p.channel.widening import NO_FLOW, Flow
+
 Lane = Literal["control", "bulk"]
 
 _U64, _U32 = struct.Struct("=Q"), struct.Struct("=I")
 _RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
-_SEGMENT_AT, _UNSENT_AT, _DELIVERED_AT = 84, 144, 192
+_FLOW_AT, _NOT_MEASURED = (84, 192, 148), (1 << 32) - 1
+"""_FLOW_AT: tcpi_advmss, tcpi_delivered, tcpi_min_rtt."""
 
 
 class WireBytes(NamedTuple):
@@ -43,18 +46,19 @@ class Load(NamedTuple):
 
 
 class Gauge:
-    """Counts one connection. Holds a duplicate of its socket, so that the last figures can be read after its end."""
+    """Counts one connection. Holds a duplicate of its socket, so that the last figures can be read at its end."""
 
     def __init__(self, descriptor: int) -> None:
         self.lane: Lane = "control"
         self.frames_sent = self.frames_received = 0
         self._last: WireBytes | None = None
-        self._socket: socket.socket | None = socket.socket(fileno=os.dup(descriptor))
+        self.socket: socket.socket | None = socket.socket(fileno=os.dup(descriptor))
+        """The duplicate; None after the end."""
 
     def read(self) -> WireBytes:
         """The figures now; those of the end once closed."""
-        if self._socket is not None:
-            counts = tcp_counts(self._socket)
+        if self.socket is not None:
+            counts = tcp_counts(self.socket)
             if counts is not None:
                 sent, repeated, received = counts
                 self._last = WireBytes(sent - repeated, received)
@@ -62,22 +66,23 @@ class Gauge:
 
     def load(self) -> Load:
         """Of this connection; zeros where the kernel does not say."""
-        info = _tcp_info(self._socket) if self._socket is not None else b""
-        if not info:
-            return Load(0, 0, 1)
-        segment, packets = (_U32.unpack_from(info, at)[0] for at in (_SEGMENT_AT, _DELIVERED_AT))
-        return Load(segment * packets, _U64.unpack_from(info, _RECEIVED_AT)[0], 1)
+        flow = self.flow()
+        return Load(flow.delivered, flow.received, 1)
 
-    def unsent(self) -> int:
-        """Bytes that the program gave to the kernel, which has not sent them yet (tcpi_notsent_bytes)."""
-        info = _tcp_info(self._socket) if self._socket is not None else b""
-        return int(_U32.unpack_from(info, _UNSENT_AT)[0]) if info else 0
+    def flow(self) -> Flow:
+        """Of this connection; zeros where the kernel does not say."""
+        info = _tcp_info(self.socket) if self.socket is not None else b""
+        if not info:
+            return NO_FLOW
+        segment, packets, round_trip = (_U32.unpack_from(info, at)[0] for at in _FLOW_AT)
+        seconds = 0.0 if round_trip == _NOT_MEASURED else round_trip / 1e6
+        return Flow(segment * packets, _U64.unpack_from(info, _RECEIVED_AT)[0], seconds, 1)
 
     def close(self) -> None:
         self.read()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
 
 
 def tcp_counts(connection: socket.socket) -> tuple[int, int, int] | None:

@@ -245,11 +245,6 @@ class Butterfly:
                 return Mean(ballot=self.ballot, start=self.grid.start(piece), stop=self.grid.start(piece + 1))
         return None
 
-    def served(self, name: str) -> bool:
-        """Whether `message_for` has named all that this peer gets."""
-        peer = self._peers[name]
-        return peer.go and peer.next_part == len(peer.theirs) and peer.next_mean == len(self._mine)
-
     def _next_part(self, peer: _Peer) -> int | None:
         while peer.next_part < min(peer.room, len(peer.theirs)):
             piece = peer.theirs[peer.next_part]

@@ -1,6 +1,6 @@
 """One attempt at a reduce: moves the bytes that the butterfly's books (p2p/protocol/butterfly.py) speak of.
 
-Tasks: one that quantises our codes, one that reduces the pieces we own, a few senders for each other member, one that
+Tasks: one that quantises our codes, one that reduces the pieces we own, senders for each other member, one that
 digests each finished segment. Receiving is done by the carrier, straight into the buffers handed out here. All numeric
 work is done in the pool, in batches of pieces; the event loop only keeps the books.
 """
@@ -32,8 +32,8 @@ ENCODE_BATCH_VALUES = 2 * 1024 * 1024
 """Values quantised by one job in the pool."""
 REDUCE_BATCH_PIECES = 4
 """Pieces reduced by one job in the pool, at most."""
-TAKE_OVER = 0.75
-"""When so much is left of the connections that shared the uplink, they look for the room that the others left."""
+SENDERS_AHEAD = 1
+"""Frames under way to each peer beyond one for each lane: while those wait for room, the next is ready."""
 
 
 Parts = dict[tuple[str, int], Encoded]
@@ -49,11 +49,8 @@ class Carrier(Protocol):
     async def send_bulk(self, peer: str, message: Message, buffers: Sequence[memoryview]) -> None:
         """Send a message with payload, waiting for room. Raises ConnectionError when the link is lost."""
 
-    def unsent(self, peer: str) -> int:
-        """Bytes of payload messages that wait here until the network takes them."""
-
-    def hasten(self, peer: str) -> None:
-        """Find out how much more can be sent to this peer than was of late."""
+    def lanes(self, peer: str) -> int:
+        """How many messages with payload can be sent at a time to this peer."""
 
 
 def segment_digest(mean: Encoded) -> bytes:
@@ -110,7 +107,6 @@ class Attempt:
         carrier: Carrier,
         pool: Executor,
         recycler: Recycler,
-        senders: int,
         write: MeanWriter = write_mean,
     ) -> None:
         """`codec`: of parts. `mean` and `parts` hold what `core` says it was carried over from an earlier attempt."""
@@ -135,15 +131,13 @@ class Attempt:
         self._wake = {peer: asyncio.Event() for peer in core.voters if peer != core.members[core.rank]}
         self._under_way = dict.fromkeys(self._wake, 0)
         """Frames that the links have not taken whole."""
-        self._sharing = len(self._wake)
-        """Connections that shared the uplink when it was last looked for room."""
         self._kernels: set[asyncio.Task[None]] = set()
         self._senders: set[asyncio.Task[None]] = set()
+        self._employed = dict.fromkeys(self._wake, 0)
+        """Senders."""
         self._spawn(self._kernels, self._quantise())
         self._spawn(self._kernels, self._reduce())
-        for peer in self._wake:
-            for _ in range(senders):
-                self._spawn(self._senders, self._send_to(peer))
+        self.employ_senders()
         self._send_gos()
         self._digest_finished()
 
@@ -229,6 +223,13 @@ class Attempt:
         for wake in self._wake.values():
             wake.set()
 
+    def employ_senders(self) -> None:
+        """To be called a few times a second: as many as the links have lanes, which may become more."""
+        for peer, employed in self._employed.items():
+            self._employed[peer] = max(employed, self._carrier.lanes(peer) + SENDERS_AHEAD, 1 + SENDERS_AHEAD)
+            for _ in range(employed, self._employed[peer]):
+                self._spawn(self._senders, self._send_to(peer))
+
     async def _send_to(self, peer: str) -> None:
         wake = self._wake[peer]
         while not self.stopped:
@@ -251,18 +252,6 @@ class Attempt:
     def backlogged(self) -> float:
         """Share of the others for whom a frame waits at present until the link takes it."""
         return sum(count > 0 for count in self._under_way.values()) / max(1, len(self._under_way))
-
-    def take_over(self) -> None:
-        """To be called a few times a second: when some of the others have got everything, those that have not are to
-        have the whole uplink."""
-        left = [peer for peer in self._wake if not self._is_served(peer)]
-        if 0 < len(left) <= TAKE_OVER * self._sharing:
-            self._sharing = len(left)
-            for peer in left:
-                self._carrier.hasten(peer)
-
-    def _is_served(self, peer: str) -> bool:
-        return self.core.served(peer) and not self._under_way[peer] and not self._carrier.unsent(peer)
 
     def _bytes_of(self, message: Part | Mean) -> Sequence[memoryview]:
         if isinstance(message, Mean):

@@ -30,8 +30,6 @@ __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "segment_digest"]
 
 WINDOW_BYTES = 32 * 1024 * 1024
 """Bytes of others' parts that an owner holds at a time: more than bandwidth times delay of a 1 Gbit/s, 150 ms link."""
-SENDERS = 2
-"""Frames under way to each peer: while one waits for room in the socket, the next is ready."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +54,6 @@ class Reducer:
         pool: Executor,
         *,
         window_bytes: int = WINDOW_BYTES,
-        senders: int = SENDERS,
         listener: Listener = nobody,
         write: MeanWriter = write_mean,
     ) -> None:
@@ -68,7 +65,6 @@ class Reducer:
         self._carrier = carrier
         self._pool = pool
         self._window = int(window_bytes * 8 / codec.bits_per_value)
-        self._senders = senders
         self._listener = listener
         self._write = write
         self._recycler = Recycler(int(2 * count * codec.reduce_bits_per_value / 8) + window_bytes)
@@ -131,7 +127,6 @@ class Reducer:
             self._carrier,
             self._pool,
             self._recycler,
-            self._senders,
             self._write,
         )
         self._newest, self._attempt, self._remains = plan.ballot, attempt, None
@@ -187,11 +182,11 @@ class Reducer:
         return self._remains.core if self._remains is not None else None
 
     def measure(self, load: Load) -> Rates:
-        """What our link does; call it a few times a second with the load so far. Sees to it, too, that the uplink is
-        made use of to the end."""
+        """What our link does; call it a few times a second with the load so far. Sees to it, too, that lanes which came
+        up meanwhile are used."""
         attempt = self._running()
         if attempt is not None:
-            attempt.take_over()
+            attempt.employ_senders()
         if attempt is None or attempt.done.done():
             self._meter.pause()
         else:

@@ -10,9 +10,9 @@ import random
 from collections.abc import Iterable
 from typing import Literal
 
-from p2p.channel.connection import DEAD_AFTER_SECONDS
 from p2p.channel.dialler import FIRST_PAUSE_SECONDS
 from p2p.channel.greeting import HANDSHAKE_SECONDS
+from p2p.channel.tuning import DEAD_AFTER_SECONDS
 from swarm.simulate.virtual.host import Host, Wire, WireState
 from swarm.simulate.virtual.lanes import Lanes
 from swarm.simulate.virtual.links import Map

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import p2p.channel.link
+import p2p.channel.widening
 from p2p.channel.connection import READ_BYTES, UNDECRYPTED_BYTES
 from p2p.channel.frames import MAX_PAYLOAD_BYTES
 from p2p.channel.hello import Contacts, RunIdentity
@@ -60,19 +62,50 @@ async def test_many_senders_share_the_lanes(new_node: NodeFactory, lanes: int) -
     assert {message.request: payload for _, message, payload in b.messages} == dict(enumerate(payloads))
 
 
-async def test_what_waits_to_be_sent_is_told_and_arrives_though_the_lanes_look_for_room(new_node: NodeFactory) -> None:
+@pytest.fixture
+def lanes_fill_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(p2p.channel.link, "under_way", lambda: 0)
+    monkeypatch.setattr(p2p.channel.widening, "WINDOW_SECONDS", 1e-9)
+
+
+async def carry(sender: Node, receiver: Node) -> None:
+    """A payload, between two looks at the flow."""
+    receiver.mesh.widen()
+    await sender.mesh.send_bulk(receiver.peer, bulk(1), [memoryview(bytes(100_000))])
+    await receiver.until(lambda: receiver.messages)
+    receiver.messages.clear()
+    receiver.mesh.widen()
+
+
+@pytest.mark.usefixtures("lanes_fill_at_once")
+async def test_a_link_whose_lanes_are_full_gets_another_for_both_directions(new_node: NodeFactory) -> None:
     a, b = await linked_pair(new_node)
-    payload = os.urandom(MAX_PAYLOAD_BYTES)
-    assert a.mesh.unsent(b.peer) == 0
-    sending = asyncio.create_task(a.mesh.send_bulk(b.peer, bulk(1), [memoryview(payload)]))
-    while not a.mesh.unsent(b.peer):  # noqa: ASYNC110 - the lane may have yet to come up
-        await asyncio.sleep(0)
-    a.mesh.hasten(b.peer)
-    await sending
-    await b.until(lambda: b.messages)
-    assert b.messages == [(a.peer, bulk(1), payload)]
-    assert a.mesh.unsent("nobody") == 0
-    a.mesh.hasten("nobody")
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while a.mesh.lanes(b.peer) < 3 or b.mesh.lanes(a.peer) < 3:
+            await carry(a, b)
+    assert a.mesh.lanes("nobody") == 0
+    payloads = [bytes([number]) * 100_000 for number in range(20)]
+    sends = [a.mesh.send_bulk(b.peer, bulk(i), [memoryview(data)]) for i, data in enumerate(payloads)]
+    await asyncio.gather(*sends)
+    await b.until(lambda: len(b.messages) == 20)
+    assert not a.said("down") + b.said("down")
+
+
+@pytest.mark.usefixtures("lanes_fill_at_once")
+async def test_a_link_that_gets_no_other_lane_does_with_what_it_has(new_node: NodeFactory) -> None:
+    a, b = await linked_pair(new_node)
+    await a.mesh.send_bulk(b.peer, bulk(1), [memoryview(b"x")])
+    await a.mesh._listener.close()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while not b.mesh._widened:
+            await carry(a, b)
+        while b.mesh._tasks:
+            await asyncio.wait(b.mesh._tasks)
+    for _ in range(3):
+        await carry(a, b)
+        assert not b.mesh._tasks, "it is not tried again"
+    assert b.mesh.lanes(a.peer) == 1
+    assert not a.said("down") + b.said("down")
 
 
 @pytest.mark.parametrize("wanted", [True, False])

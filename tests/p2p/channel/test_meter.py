@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 
 import pytest
 
 import p2p.channel.meter
 from p2p.channel.meter import Load, Meter, WireBytes, tcp_counts
+from p2p.channel.widening import NO_FLOW
 
 
 def tcp_pair() -> tuple[socket.socket, socket.socket]:
@@ -61,20 +61,21 @@ async def test_the_load_is_what_the_open_bulk_lanes_have_carried() -> None:
     theirs.close()
 
 
-async def test_bytes_that_the_kernel_has_yet_to_send_are_told() -> None:
+async def test_the_flow_tells_the_round_trip_too_once_it_was_measured() -> None:
     ours, theirs = tcp_pair()
     meter = Meter()
     gauge = meter.attach(ours)
-    assert gauge.unsent() == 0
-    ours.setblocking(False)
-    given = 0
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            given += ours.send(b"x" * 65536)
-    assert 0 < gauge.unsent() < given
+    ours.sendall(b"x" * 1000)
+    theirs.recv(1000, socket.MSG_WAITALL)
+    theirs.sendall(b"y" * 10)
+    ours.recv(10, socket.MSG_WAITALL)
+    flow = gauge.flow()
+    assert flow.delivered >= 1000
+    assert (flow.received, flow.lanes) == (10, 1)
+    assert 0 < flow.round_trip < 1
     ours.close()
     meter.retire(gauge)
-    assert gauge.unsent() == 0
+    assert gauge.flow() == NO_FLOW
     theirs.close()
 
 

@@ -33,8 +33,7 @@ class StuckCarrier:
         self.begun: list[str] = []
         self.open: set[str] = set()
         """Peers to whom frames are finished."""
-        self.in_kernel: dict[str, int] = {}
-        self.hastened: list[str] = []
+        self.open_lanes = 1
         self.finish = asyncio.Event()
 
     def send(self, peer: str, message: Message) -> bool:
@@ -46,11 +45,8 @@ class StuckCarrier:
         if peer not in self.open:
             await self.finish.wait()
 
-    def unsent(self, peer: str) -> int:
-        return self.in_kernel.get(peer, 0)
-
-    def hasten(self, peer: str) -> None:
-        self.hastened.append(peer)
+    def lanes(self, peer: str) -> int:
+        return self.open_lanes
 
 
 def attempt_with(carrier: StuckCarrier, pool: ThreadPoolExecutor, plan: Plan | None = None) -> Attempt:
@@ -60,7 +56,7 @@ def attempt_with(carrier: StuckCarrier, pool: ThreadPoolExecutor, plan: Plan | N
     contribution = Contribution(codes, lambda start, stop, out: INT8.quantise(x_P[start:stop], out), pool)
     core = Butterfly(plan, peer(0), COUNT, 1 << 20)
     mean = Encoded.allocate(INT8, COUNT)
-    return Attempt(core, INT8, mean, {}, contribution, carrier, pool, Recycler(1 << 30), senders=2)
+    return Attempt(core, INT8, mean, {}, contribution, carrier, pool, Recycler(1 << 30))
 
 
 def test_a_segment_is_digested_as_its_scales_and_then_its_codes() -> None:
@@ -100,26 +96,21 @@ async def test_there_is_a_backlog_while_links_do_not_take_what_there_is_to_send(
         await attempt.abort()
 
 
-async def test_when_one_has_got_everything_the_others_are_to_have_its_part_of_the_uplink() -> None:
+async def test_lanes_that_come_up_during_a_reduce_are_used() -> None:
     carrier = StuckCarrier()
-    block = INT8.block
-    spans = (0, 0, 100 * block, 200 * block, 300 * block, COUNT)  # we own nothing, and so give parts only
-    plan = plan_of([1] * 5, COUNT, block, spans=spans, piece=50 * block)
-    one, two, three, four = (peer(rank) for rank in range(1, 5))
+    plan = plan_of([1, 1], COUNT, INT8.block, piece=10 * INT8.block)
     with ThreadPoolExecutor(2) as pool:
         attempt = attempt_with(carrier, pool, plan)
-        carrier.open.add(one)
-        carrier.in_kernel[one] = 7
-        for name in (one, two, three, four):
-            attempt.on_go(name, Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
-        await until(lambda: carrier.begun.count(one) == 2 and {two, three, four} <= set(carrier.begun))
-        attempt.take_over()
-        assert carrier.hastened == [], "the kernel has yet to send to the one"
-        carrier.in_kernel[one] = 0
-        await until(lambda: attempt.backlogged == 0.75)
-        attempt.take_over()
-        attempt.take_over()
-        assert carrier.hastened == [two, three, four]
+        attempt.on_go(peer(1), Go(ballot=attempt.ballot, room=8, parts=b"", means=b""))
+        await until(lambda: len(carrier.begun) == 2)
+        await settle()
+        assert len(carrier.begun) == 2, "one for the lane, and one ahead"
+        carrier.open_lanes = 3
+        attempt.employ_senders()
+        attempt.employ_senders()
+        await until(lambda: len(carrier.begun) == 4)
+        await settle()
+        assert len(carrier.begun) == 4
         await attempt.abort()
 
 

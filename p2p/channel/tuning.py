@@ -1,0 +1,97 @@
+"""What our connections ask of the kernel.
+
+`tune` is for all of them, `open_wide` and `pace` for those that carry tensors. On a long way a connection has much
+under way, and Linux' defaults stop it short: the receiver opens its window so slowly that BBR takes that for a full
+link; and a sender that has used up its buffer sends in bursts of a third of it, since it is woken no earlier. So the
+window is open from the start, the buffer as large as the kernel lets us, and the rate such that it does not run out:
+where that is too little, more connections carry more (p2p/channel/widening.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+UNSENT_BYTES = 256 << 10
+"""What the kernel is given ahead of what it may send. It would take some megabytes, and who has given those is done
+with one peer long before another: connections of one node then end far from each other."""
+DEAD_AFTER_SECONDS = 20
+PROBES = 5
+"""A quiet connection is probed so many times before it counts as dead: the full queue of a slow link drops many packets
+at once, those of several connections."""
+BBR = b"bbr"
+WINDOW_BYTES = 8 << 20
+"""What a peer may send of tensors before it hears that some of it was read, from the start. The kernel gives no more
+than half of net.ipv4.tcp_rmem's largest."""
+MOST_BUFFER_BYTES = 32 << 20
+SEND_BUFFERS = Path("/proc/sys/net/ipv4/tcp_wmem")
+USUAL_BUFFER_BYTES = 4 << 20
+"""The largest of tcp_wmem, unless it was changed."""
+USABLE = 0.62
+"""Part of a send buffer that holds data, with some room to spare; the rest is the kernel's book-keeping."""
+LONG_WAY_SECONDS = 0.01
+"""Shorter round trips need neither large buffers nor a pace."""
+SO_MAX_PACING_RATE = 47
+"""Bytes a second, 8 bytes (asm-generic/socket.h); Python's socket module does not name it."""
+NO_LIMIT = (1 << 64) - 1
+
+
+def tune(tcp: socket.socket) -> None:
+    """No delay; a peer whose machine is gone is noticed.
+
+    BBR (Cardwell et al., 2016) where the kernel lets us: others take each lost packet for congestion, and one in a
+    hundred leaves them next to nothing of a long link.
+    """
+    tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, DEAD_AFTER_SECONDS // 2)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, DEAD_AFTER_SECONDS // 2 // PROBES)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_AFTER_SECONDS * 1000)
+        with suppress(OSError):  # not built in, or not allowed: the default serves
+            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR)
+
+
+def open_wide(tcp: socket.socket) -> None:
+    """Let it receive much from the start, and send as much as the kernel allows."""
+    if sys.platform != "linux":
+        return
+    # To be woken for so much there must be room for it; unlike SO_RCVBUF that leaves the rest to the kernel's tuning.
+    for low_water in (WINDOW_BYTES, 1):
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
+    if send_buffer() > buffer_by_itself():
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_BUFFER_BYTES)
+
+
+def pace(tcp: socket.socket, round_trip: float) -> None:
+    """Send no faster than the buffer lasts."""
+    if sys.platform == "linux":
+        rate = int(under_way() / round_trip) if round_trip >= LONG_WAY_SECONDS else NO_LIMIT
+        tcp.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate.to_bytes(8, sys.byteorder))
+
+
+def under_way() -> int:
+    """Bytes that one of our connections can have under way without being held up by its buffer."""
+    return int(USABLE * send_buffer())
+
+
+@cache
+def send_buffer() -> int:
+    """The most that a send buffer can have, in bytes."""
+    with socket.socket() as tcp:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_BUFFER_BYTES)
+        return max(buffer_by_itself(), tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+
+
+@cache
+def buffer_by_itself() -> int:
+    """What the kernel lets a send buffer grow to if it is not told a size. (A size, once told, is no longer tuned.)"""
+    try:
+        return int(SEND_BUFFERS.read_text().split()[2])
+    except (OSError, ValueError, IndexError):
+        return USUAL_BUFFER_BYTES

@@ -1,0 +1,134 @@
+"""What our sockets ask of the kernel."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import p2p.channel.tuning
+from p2p.channel.tuning import (
+    MOST_BUFFER_BYTES,
+    NO_LIMIT,
+    SO_MAX_PACING_RATE,
+    UNSENT_BYTES,
+    USABLE,
+    USUAL_BUFFER_BYTES,
+    buffer_by_itself,
+    open_wide,
+    pace,
+    send_buffer,
+    tune,
+    under_way,
+)
+
+ALLOWED = Path("/proc/sys/net/ipv4/tcp_allowed_congestion_control")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="no Linux")
+needs_bbr = pytest.mark.skipif(
+    not ALLOWED.exists() or "bbr" not in ALLOWED.read_text().split(), reason="the kernel has no BBR"
+)
+
+
+def congestion_control(tcp: socket.socket) -> bytes:
+    return tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0")
+
+
+@needs_bbr
+def test_a_connection_uses_bbr_where_the_kernel_allows_it() -> None:
+    with socket.socket() as tcp:
+        tune(tcp)
+        assert congestion_control(tcp) == b"bbr"
+
+
+@needs_linux
+def test_the_kernel_is_given_little_ahead_of_what_it_may_send() -> None:
+    with socket.socket() as tcp:
+        tune(tcp)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_BYTES
+
+
+@needs_linux
+def test_a_quiet_connection_is_not_dead_before_five_probes_went_unanswered() -> None:
+    with socket.socket() as tcp:
+        tune(tcp)
+        names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
+        idle, interval, probes, dead = (tcp.getsockopt(socket.IPPROTO_TCP, name) for name in names)
+    assert probes == 5
+    assert idle + probes * interval == dead / 1000
+
+
+class WithoutBbr(socket.socket):
+    """On a kernel that refuses it."""
+
+    def setsockopt(self, level: int, option: int, value: object) -> None:  # type: ignore[override]
+        if (level, option) == (socket.IPPROTO_TCP, socket.TCP_CONGESTION):
+            raise FileNotFoundError
+        super().setsockopt(level, option, value)  # type: ignore[arg-type]
+
+
+def test_a_connection_does_without_bbr_where_it_is_not_allowed() -> None:
+    with WithoutBbr() as tcp:
+        tune(tcp)
+        assert tcp.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+@pytest.fixture
+def connected() -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ours = socket.create_connection(listening.getsockname())
+        theirs, _ = listening.accept()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@needs_linux
+def test_a_connection_for_tensors_has_a_wide_window_and_still_wakes_for_a_byte(
+    connected: tuple[socket.socket, socket.socket],
+) -> None:
+    ours, theirs = connected
+    before = ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    open_wide(ours)
+    assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) > before
+    assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+    theirs.sendall(b"x")
+    assert ours.recv(2) == b"x"
+
+
+@needs_linux
+@pytest.mark.parametrize("by_itself", [0, MOST_BUFFER_BYTES * 4])
+def test_a_send_buffer_is_given_a_size_only_where_that_makes_it_larger(
+    monkeypatch: pytest.MonkeyPatch, by_itself: int
+) -> None:
+    monkeypatch.setattr(p2p.channel.tuning, "buffer_by_itself", lambda: by_itself)
+    send_buffer.cache_clear()
+    with socket.socket() as tcp:
+        before = tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        open_wide(tcp)
+        after = tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+    assert (after == before) == (by_itself > 0)
+    assert under_way() == int(USABLE * (by_itself or after))
+    send_buffer.cache_clear()
+
+
+@pytest.mark.parametrize("text", ["4096 16384 7000000", "", "4096 many"])
+def test_the_size_that_a_send_buffer_grows_to_is_the_kernels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "tcp_wmem").write_text(text)
+    monkeypatch.setattr(p2p.channel.tuning, "SEND_BUFFERS", tmp_path / "tcp_wmem")
+    buffer_by_itself.cache_clear()
+    assert buffer_by_itself() == (7_000_000 if text.endswith("7000000") else USUAL_BUFFER_BYTES)
+    buffer_by_itself.cache_clear()
+
+
+@needs_linux
+def test_the_pace_is_a_buffer_a_round_trip_on_a_long_way_and_none_on_a_short_one() -> None:
+    def limit(tcp: socket.socket) -> int:
+        return int.from_bytes(tcp.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8), sys.byteorder)
+
+    with socket.socket() as tcp:
+        pace(tcp, 0.1)
+        assert limit(tcp) == under_way() * 10
+        pace(tcp, 0.0001)
+        assert limit(tcp) == NO_LIMIT
