@@ -167,25 +167,54 @@ def scaled(cost: Cpu, factor: float) -> Cpu:
     return Cpu(cost.all * factor, cost.kernel * factor)
 
 
-def whole(members: int, count: int) -> Cpu:
-    """ns a value and node of a whole reduce."""
+class Whole(NamedTuple):
+    """Of whole reduces, a value and node but for the counts, which are a reduce and node."""
+
+    all: Cpu
+    loop: Cpu
+    """The thread of the event loop."""
+    pool: Cpu
+    """The threads of the kernels: quantise, mean, digest, decode."""
+    yields: float
+    """Times that a thread had nothing to do."""
+    preemptions: float
+    """Times that a thread had to make room for another."""
+    faults: float
+    """Pages that were touched for the first time."""
+
+
+def whole(members: int, count: int) -> Whole:
     team = Team(OURS, members, count, {})
     try:
         team.start()
         team.turn(LIMIT_S)
         before = spent(team)
         turns = [team.turn(LIMIT_S) for _ in range(TURNS)]
-        user, kernel = (b - a for a, b in zip(before, spent(team), strict=True))
+        spent_now = spent(team)
     finally:
         team.stop()
+    loop_user, loop_kernel, pool_user, pool_kernel, *counts = (b - a for a, b in zip(before, spent_now, strict=True))
     total = statistics.median(turn.cpu_seconds for turn in turns) / members / count * 1e9
-    return Cpu(total, total * kernel / (user + kernel))
+    tick = total / (loop_user + loop_kernel + pool_user + pool_kernel)
+    loop = Cpu(tick * (loop_user + loop_kernel), tick * loop_kernel)
+    pool = Cpu(tick * (pool_user + pool_kernel), tick * pool_kernel)
+    both = Cpu(total, loop.kernel + pool.kernel)
+    return Whole(both, loop, pool, *(number / members / TURNS for number in counts))
 
 
-def spent(team: Team) -> tuple[int, int]:
-    """Of all processes: clock ticks in programs, and in the kernel for them."""
-    texts = [Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split() for process in team.processes]
-    return sum(int(fields[11]) for fields in texts), sum(int(fields[12]) for fields in texts)
+def spent(team: Team) -> tuple[int, ...]:
+    """Of all processes so far: clock ticks of loops in programs, and in the kernel for them; the same of other threads;
+    switches of either kind; page faults."""
+    ticks, switches, faults = {True: [0, 0], False: [0, 0]}, [0, 0], 0
+    for process in team.processes:
+        for thread in Path(f"/proc/{process.pid}/task").iterdir():
+            fields = (thread / "stat").read_text().rsplit(")", 1)[1].split()
+            is_loop = thread.name == str(process.pid)
+            ticks[is_loop] = [a + int(b) for a, b in zip(ticks[is_loop], fields[11:13], strict=True)]
+            faults += int(fields[7])
+            last = (thread / "status").read_text().splitlines()[-2:]
+            switches = [a + int(line.split()[1]) for a, line in zip(switches, last, strict=True)]
+    return (*ticks[True], *ticks[False], *switches, faults)
 
 
 def main() -> None:
@@ -202,10 +231,15 @@ def main() -> None:
     count = int(options.values * 1e6)
     found = parts_side_by_side(options.members, count)
     found["sum of these"] = Cpu(*map(sum, zip(*found.values(), strict=True)))
-    found["a whole reduce"] = whole(options.members, count)
+    total = whole(options.members, count)
+    found |= {"a whole reduce": total.all, "  its event loop": total.loop, "  its kernels": total.pool}
     for name, ns in found.items():
         report(f"  {name:<16} {ns.all:5.2f}  (kernel {ns.kernel:.2f})")
-    report.bar("ns a value and node", found["a whole reduce"].all, BAR_NS)
+    report(
+        f"  a reduce and node: {total.yields:.0f} times a thread waited, {total.preemptions:.0f} times it was made to;"
+        f" {total.faults:.0f} page faults"
+    )
+    report.bar("ns a value and node", total.all.all, BAR_NS)
     LOG.write_text("\n".join(report.lines) + "\n")
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,12 +77,12 @@ class Codec:
         """The same in a reduce, in which as many values travel as parts and as means."""
         return (self.bits_per_value + self.of_means.bits_per_value) / 2
 
-    @property
+    @cached_property
     def scale_bits(self) -> tuple[np.uint32, np.uint32]:
         """Bits of the smallest scale but zero and of the largest that `quantise` writes."""
         return np.finfo(np.float32).tiny.view(np.uint32), largest_scale(self.levels).view(np.uint32)
 
-    @property
+    @cached_property
     def crowded_scale_bits(self) -> np.uint32:
         """Bits of the largest scale with which the unused code, -levels - 1, stays finite."""
         return largest_scale(self.levels + 1).view(np.uint32)
