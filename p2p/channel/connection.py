@@ -11,7 +11,7 @@ from typing import Protocol, cast
 
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
 from p2p.channel.meter import Gauge, Meter
-from p2p.channel.tuning import open_wide, pace, tune
+from p2p.channel.tuning import look_for_room, open_wide, pace, tune
 from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.model import BadMessage
 
@@ -20,6 +20,9 @@ WRITE_BYTES = 128 << 10
 HIGH_WATER_BYTES = 512 << 10
 READ_BYTES = 128 << 10
 """What a read is worth being woken for, inside of a frame: on an ordinary link data comes in by a few KiB."""
+PAYS_AFTER = 10.0
+"""Round trips that the rest would take at the present rate. A connection that begins anew needs some of them to find
+its place, and one that has not found it when the reduce ends begins the next one with too much."""
 PACE_AGAIN = 0.05
 """A round trip that is by so much another has another pace."""
 UNDECRYPTED_BYTES = 32 << 10
@@ -100,6 +103,11 @@ class Connection(asyncio.BufferedProtocol):
         """Bytes that wait to be sent."""
         return self._queued_bytes + (self._transport.get_write_buffer_size() if self._transport else 0)
 
+    @property
+    def outstanding_bytes(self) -> int:
+        """Bytes that are not known to have arrived, here and in the kernel."""
+        return self.pending_bytes + (self._gauge.outstanding() if self._gauge is not None else 0)
+
     def flow(self) -> Flow:
         """What it has carried so far. To be asked for now and then while it carries tensors: its pace goes by it."""
         if self._gauge is None or self._gauge.socket is None:
@@ -109,6 +117,13 @@ class Connection(asyncio.BufferedProtocol):
             self._paced_by = flow.round_trip
             pace(self._gauge.socket, flow.round_trip)
         return flow
+
+    def hasten(self, left: int) -> None:
+        """Look for more room on the way if that pays for `left` bytes."""
+        if self._gauge is None or self._gauge.socket is None or self.closing:
+            return
+        if left > PAYS_AFTER * self._gauge.rate() * self._gauge.flow().round_trip:
+            look_for_room(self._gauge.socket)
 
     def hand_over(self, sink: ConnectionSink, lane: int) -> None:
         """The handshake is over: frames go to `sink` from the next on."""

@@ -118,6 +118,16 @@ class Link:
             connection.withdraw(outgoing)
             raise
 
+    @property
+    def outstanding_bytes(self) -> int:
+        """What the bulk lanes were given and is not known to have arrived."""
+        return sum(connection.outstanding_bytes for connection in self._bulk.values())
+
+    def hasten(self, left: int) -> None:
+        """Let the bulk lanes look for more room on their way, for `left` bytes."""
+        for connection in self._bulk.values():
+            connection.hasten(left // len(self._bulk))
+
     async def _bulk_lane(self) -> Connection:
         if not self._bulk and self.ended is None:
             try:

@@ -169,6 +169,17 @@ class Mesh:
         link = self._links.get(peer)
         return link.lanes if link else 0
 
+    def outstanding(self, peer: PeerId) -> int:
+        """Bytes of payload messages to this peer that are not known to have arrived."""
+        link = self._links.get(peer)
+        return link.outstanding_bytes if link else 0
+
+    def hasten(self, peer: PeerId, left: int) -> None:
+        """The uplink has more room for this peer than of late; `left`: bytes that are to be sent to it."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.hasten(left)
+
     def widen(self) -> None:
         """To be called a few times a second: links whose bulk lanes are full get one more."""
         now = self._now()

@@ -21,8 +21,8 @@ Lane = Literal["control", "bulk"]
 
 _U64, _U32 = struct.Struct("=Q"), struct.Struct("=I")
 _RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
-_FLOW_AT, _NOT_MEASURED = (84, 192, 148), (1 << 32) - 1
-"""_FLOW_AT: tcpi_advmss, tcpi_delivered, tcpi_min_rtt."""
+_RATE_AT, _FLOW_AT, _OUTSTANDING_AT, _NOT_MEASURED = 160, (84, 192, 148), (84, 24, 144), (1 << 32) - 1
+"""Of flows: tcpi_advmss, tcpi_delivered, tcpi_min_rtt. Outstanding: tcpi_advmss, tcpi_unacked, tcpi_notsent_bytes."""
 
 
 class WireBytes(NamedTuple):
@@ -77,6 +77,19 @@ class Gauge:
         segment, packets, round_trip = (_U32.unpack_from(info, at)[0] for at in _FLOW_AT)
         seconds = 0.0 if round_trip == _NOT_MEASURED else round_trip / 1e6
         return Flow(segment * packets, _U64.unpack_from(info, _RECEIVED_AT)[0], seconds, 1)
+
+    def outstanding(self) -> int:
+        """Bytes that the program gave to the kernel and that the other side has not said to have."""
+        info = _tcp_info(self.socket) if self.socket is not None else b""
+        if not info:
+            return 0
+        segment, packets, unsent = (_U32.unpack_from(info, at)[0] for at in _OUTSTANDING_AT)
+        return int(segment * packets + unsent)
+
+    def rate(self) -> int:
+        """Bytes a second that it carried lately when it had enough to send (tcpi_delivery_rate)."""
+        info = _tcp_info(self.socket) if self.socket is not None else b""
+        return int(_U64.unpack_from(info, _RATE_AT)[0]) if info else 0
 
     def close(self) -> None:
         self.read()

@@ -245,6 +245,11 @@ class Butterfly:
                 return Mean(ballot=self.ballot, start=self.grid.start(piece), stop=self.grid.start(piece + 1))
         return None
 
+    def left(self, name: str) -> int:
+        """Values that `message_for` may yet name for this peer."""
+        peer = self._peers[name]
+        return (len(peer.theirs) - peer.next_part + len(self._mine) - peer.next_mean) * self.grid.piece
+
     def _next_part(self, peer: _Peer) -> int | None:
         while peer.next_part < min(peer.room, len(peer.theirs)):
             piece = peer.theirs[peer.next_part]

@@ -34,6 +34,8 @@ REDUCE_BATCH_PIECES = 4
 """Pieces reduced by one job in the pool, at most."""
 SENDERS_AHEAD = 1
 """Frames under way to each peer beyond one for each lane: while those wait for room, the next is ready."""
+TAKE_OVER = 0.75
+"""When so much is left of the connections that shared the uplink, they may look for the room that the others left."""
 
 
 Parts = dict[tuple[str, int], Encoded]
@@ -51,6 +53,12 @@ class Carrier(Protocol):
 
     def lanes(self, peer: str) -> int:
         """How many messages with payload can be sent at a time to this peer."""
+
+    def outstanding(self, peer: str) -> int:
+        """Bytes of payload messages that are not known to have arrived."""
+
+    def hasten(self, peer: str, left: int) -> None:
+        """There is more room now on the way to this peer; `left`: bytes that it will get."""
 
 
 def segment_digest(mean: Encoded) -> bytes:
@@ -131,6 +139,8 @@ class Attempt:
         self._wake = {peer: asyncio.Event() for peer in core.voters if peer != core.members[core.rank]}
         self._under_way = dict.fromkeys(self._wake, 0)
         """Frames that the links have not taken whole."""
+        self._sharing = len(self._wake)
+        """Of the others, those who had not got everything when they last began to share the uplink."""
         self._kernels: set[asyncio.Task[None]] = set()
         self._senders: set[asyncio.Task[None]] = set()
         self._employed = dict.fromkeys(self._wake, 0)
@@ -252,6 +262,19 @@ class Attempt:
     def backlogged(self) -> float:
         """Share of the others for whom a frame waits at present until the link takes it."""
         return sum(count > 0 for count in self._under_way.values()) / max(1, len(self._under_way))
+
+    def take_over(self) -> None:
+        """To be called a few times a second: when some of the others have got everything, those that have not are to
+        have the whole uplink."""
+        left = {peer: size for peer in self._wake if (size := self._left(peer))}
+        if 0 < len(left) <= TAKE_OVER * self._sharing:
+            self._sharing = len(left)
+            for peer, size in left.items():
+                self._carrier.hasten(peer, size)
+
+    def _left(self, peer: str) -> int:
+        """Bytes that this peer has yet to get."""
+        return int(self.core.left(peer) * self._codec.bits_per_value / 8) + self._carrier.outstanding(peer)
 
     def _bytes_of(self, message: Part | Mean) -> Sequence[memoryview]:
         if isinstance(message, Mean):

@@ -183,10 +183,11 @@ class Reducer:
 
     def measure(self, load: Load) -> Rates:
         """What our link does; call it a few times a second with the load so far. Sees to it, too, that lanes which came
-        up meanwhile are used."""
+        up meanwhile are used, and the uplink to the end."""
         attempt = self._running()
         if attempt is not None:
             attempt.employ_senders()
+            attempt.take_over()
         if attempt is None or attempt.done.done():
             self._meter.pause()
         else:

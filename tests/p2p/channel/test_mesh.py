@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import socket
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import p2p.channel.connection
 import p2p.channel.link
 import p2p.channel.widening
 from p2p.channel.connection import READ_BYTES, UNDECRYPTED_BYTES
@@ -17,6 +19,7 @@ from p2p.channel.frames import MAX_PAYLOAD_BYTES
 from p2p.channel.hello import Contacts, RunIdentity
 from p2p.channel.link import LinkLost
 from p2p.channel.mesh import Mesh
+from p2p.channel.tuning import look_for_room
 from tests.p2p.channel.nodes import DEADLINE_SECONDS, RUN, Node, NodeFactory, bulk, small, sorted_identities
 
 
@@ -106,6 +109,26 @@ async def test_a_link_that_gets_no_other_lane_does_with_what_it_has(new_node: No
         assert not b.mesh._tasks, "it is not tried again"
     assert b.mesh.lanes(a.peer) == 1
     assert not a.said("down") + b.said("down")
+
+
+async def test_a_payload_arrives_though_its_lane_looks_for_room(
+    new_node: NodeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sought: list[socket.socket] = []
+    monkeypatch.setattr(p2p.channel.connection, "look_for_room", lambda tcp: (sought.append(tcp), look_for_room(tcp)))
+    a, b = await linked_pair(new_node)
+    payload = os.urandom(MAX_PAYLOAD_BYTES)
+    await carry(a, b)
+    sending = asyncio.create_task(a.mesh.send_bulk(b.peer, bulk(1), [memoryview(payload)]))
+    await asyncio.sleep(0)
+    a.mesh.hasten(b.peer, 0)
+    assert not sought, "it does not pay"
+    a.mesh.hasten(b.peer, 1 << 40)
+    assert len(sought) == 1
+    await sending
+    await b.until(lambda: b.messages)
+    assert b.messages == [(a.peer, bulk(1), payload)]
+    a.mesh.hasten("nobody", 1 << 40)
 
 
 @pytest.mark.parametrize("wanted", [True, False])

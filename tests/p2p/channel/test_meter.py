@@ -73,9 +73,11 @@ async def test_the_flow_tells_the_round_trip_too_once_it_was_measured() -> None:
     assert flow.delivered >= 1000
     assert (flow.received, flow.lanes) == (10, 1)
     assert 0 < flow.round_trip < 1
+    assert gauge.rate() > 0
     ours.close()
     meter.retire(gauge)
     assert gauge.flow() == NO_FLOW
+    assert gauge.rate() == 0
     theirs.close()
 
 

@@ -16,6 +16,7 @@ from p2p.channel.tuning import (
     USABLE,
     USUAL_BUFFER_BYTES,
     buffer_by_itself,
+    look_for_room,
     open_wide,
     pace,
     send_buffer,
@@ -39,6 +40,23 @@ def test_a_connection_uses_bbr_where_the_kernel_allows_it() -> None:
     with socket.socket() as tcp:
         tune(tcp)
         assert congestion_control(tcp) == b"bbr"
+
+
+@needs_bbr
+def test_a_connection_that_looks_for_room_still_uses_bbr() -> None:
+    with socket.socket() as tcp:
+        tune(tcp)
+        look_for_room(tcp)
+        assert congestion_control(tcp) == b"bbr"
+
+
+@needs_linux
+def test_a_connection_that_cannot_use_bbr_keeps_what_it_has() -> None:
+    with socket.socket() as tcp:
+        tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
+        look_for_room(tcp)
+        assert congestion_control(tcp) == b"reno"
+    look_for_room(tcp)  # closed: nothing to be done
 
 
 @needs_linux

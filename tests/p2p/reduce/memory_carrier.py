@@ -111,6 +111,12 @@ class MemoryCarrier:
     def lanes(self, peer: str) -> int:
         return 1
 
+    def outstanding(self, peer: str) -> int:
+        return 0
+
+    def hasten(self, peer: str, left: int) -> None:
+        pass
+
 
 def _fill(target: Sequence[memoryview], payload: Sequence[memoryview]) -> None:
     data = b"".join(payload)

@@ -34,6 +34,8 @@ class StuckCarrier:
         self.open: set[str] = set()
         """Peers to whom frames are finished."""
         self.open_lanes = 1
+        self.on_the_way: dict[str, int] = {}
+        self.hastened: list[tuple[str, int]] = []
         self.finish = asyncio.Event()
 
     def send(self, peer: str, message: Message) -> bool:
@@ -47,6 +49,12 @@ class StuckCarrier:
 
     def lanes(self, peer: str) -> int:
         return self.open_lanes
+
+    def outstanding(self, peer: str) -> int:
+        return self.on_the_way.get(peer, 0)
+
+    def hasten(self, peer: str, left: int) -> None:
+        self.hastened.append((peer, left))
 
 
 def attempt_with(carrier: StuckCarrier, pool: ThreadPoolExecutor, plan: Plan | None = None) -> Attempt:
@@ -93,6 +101,33 @@ async def test_there_is_a_backlog_while_links_do_not_take_what_there_is_to_send(
         assert attempt.backlogged == 1
         carrier.finish.set()
         await until(lambda: attempt.backlogged == 0)
+        await attempt.abort()
+
+
+async def test_when_one_has_got_everything_the_others_are_to_have_its_part_of_the_uplink() -> None:
+    carrier = StuckCarrier()
+    block = INT8.block
+    spans = (0, 0, 100 * block, 200 * block, 300 * block, COUNT)  # we own nothing, and so give parts only
+    plan = plan_of([1] * 5, COUNT, block, spans=spans, piece=50 * block)
+    one, two, three, four = (peer(rank) for rank in range(1, 5))
+    with ThreadPoolExecutor(2) as pool:
+        attempt = attempt_with(carrier, pool, plan)
+        carrier.open.add(one)
+        for name in (two, three, four):
+            attempt.on_go(name, Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
+        await until(lambda: {two, three, four} <= set(carrier.begun))
+        carrier.on_the_way = {two: 9, three: 9, four: 9}
+        attempt.take_over()
+        assert carrier.hastened == [], "the one has got nothing yet"
+        attempt.on_go(one, Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
+        await until(lambda: carrier.begun.count(one) == 2 and attempt.backlogged == 0.75)
+        carrier.on_the_way[one] = 7
+        attempt.take_over()
+        assert carrier.hastened == [], "the last bytes to the one are on their way"
+        carrier.on_the_way[one] = 0
+        attempt.take_over()
+        attempt.take_over()
+        assert carrier.hastened == [(two, 9), (three, 9), (four, 9)]
         await attempt.abort()
 
 
