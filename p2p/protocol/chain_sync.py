@@ -16,6 +16,10 @@ LIMIT = 64
 """Records in one answer."""
 
 
+class OtherHistory(InvalidRecord):
+    """Good records, but not what the donor reported: it may have gone over to another history meanwhile."""
+
+
 def knows(chain: RecordChain, round: int, head: bytes) -> bool:
     """Whether the record of `round` in this chain has that hash."""
     return GENESIS <= round <= chain.tip.height and chain.hash_at(round) == head
@@ -49,7 +53,8 @@ class ChainSync:
     def take(self, records: Sequence[SignedRecord]) -> None:
         """Answer to `question`, signatures checked already.
 
-        Raises InvalidRecord if the donor cannot be honest, LookupError if it has no answer.
+        Raises InvalidRecord if the donor cannot be honest, OtherHistory if it need not be a liar, LookupError if it has
+        no answer.
         """
         if not records:
             raise LookupError(f"it has no record of round {self._start}")
@@ -64,7 +69,7 @@ class ChainSync:
             self._add(signed)
         self._start = records[-1].record.round + 1
         if self._start > self._target.round and not self.done:
-            raise InvalidRecord("a history that does not lead to the head it reports")
+            raise OtherHistory("a history that does not lead to the head it reports")
 
     def undo(self, *, lied: bool) -> None:
         """The donor failed: have our own records back. What it added to them stays, unless it lied."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from p2p.protocol.donors import RETRY_SECONDS, Donor, DonorPool, Kind, Request
-from p2p.protocol.holdings import Held, Holdings, Lie, Target
+from p2p.protocol.holdings import Held, Holdings, Target
 from p2p.protocol.sizes import Sizes
 from p2p.protocol.transfer_messages import GetChunk, GetManifest, GetMean
 from p2p.protocol.worklist import Worklist
@@ -60,6 +60,8 @@ class Drop:
 
     peer: str
     reason: str
+    lied: bool = field(default=False, compare=False)
+    """Whether it is taken for a liar."""
 
 
 Action = Ask | Unask | Replay | Drop
@@ -82,6 +84,8 @@ class FetchCore:
         self._local: frozenset[int] = frozenset()
         self._false_local: frozenset[int] = frozenset()
         self._height = -1
+        self._left = 0
+        """Requests up to this number were made while another history was ours."""
         self._now = 0.0
 
     # --- what the swarm says -------------------------------------------------------------------------------------
@@ -112,6 +116,7 @@ class FetchCore:
     def leave_history(self, fork: int) -> None:
         """The records after round `fork` were replaced by those of another history; `aim` must follow."""
         self.holdings.leave_history(fork)
+        self._left = self._next_id
 
     def trusts(self, peer: str, now: float) -> bool:
         """False while a liar is being left alone."""
@@ -161,17 +166,21 @@ class FetchCore:
     def manifest(self, request: Request, digests: Sequence[bytes], root: bytes) -> None:
         """A manifest came, `root` is the root of its digests."""
         agreed = self.holdings.roots.get(request.round)
-        if agreed is None:
+        if agreed is None or self._outdated(request):
             return
         if root != agreed:
             self.lied(request.peer, f"sent a manifest of round {request.round} with another root than agreed on")
             return
         lies = self.holdings.learn(request.round, digests)
         self._sort()
-        self._punish(lies)
+        for peer, reason in lies:
+            self.lied(peer, reason)
 
     def judge_chunk(self, request: Request, round: int, digest: bytes) -> Held | None:
         """A chunk came; `digest` is of its bytes. Store what this returns, then `settle`; None: it is settled."""
+        if self._outdated(request):
+            self.settle(request.index, None)
+            return None
         lie = self.holdings.judge_chunk(request.index, round, digest, request.round)
         if lie is None:
             return Held(round, digest, request.peer)
@@ -179,8 +188,12 @@ class FetchCore:
         self.lied(request.peer, lie)
         return None
 
-    def judge_replay(self, index: int, round: int, digest: bytes, sender: str) -> Held | None:
-        """A chunk was brought to `round` by a mean from `sender` (empty: our own). Else as `judge_chunk`."""
+    def judge_replay(self, index: int, round: int, digest: bytes, request: Request | None) -> Held | None:
+        """A chunk was brought to `round` by the mean that was asked for so; None: by our own. Else as `judge_chunk`."""
+        if request is not None and self._outdated(request):
+            self.settle(index, None)
+            return None
+        sender = request.peer if request else ""
         store, false_mean = self.holdings.judge_replay(index, round, digest)
         if store:
             return Held(round, digest, self.holdings.replay_sender(index, sender))
@@ -189,6 +202,10 @@ class FetchCore:
         else:
             self.settle(index, None)
         return None
+
+    def _outdated(self, request: Request) -> bool:
+        """Whether the answer may be of the history that we have left: it proves nothing, and is of no use."""
+        return request.id <= self._left
 
     def false_mean(self, index: int, round: int, sender: str) -> None:
         """A slice is not of the committed mean, or no mean at all; settles its chunk."""
@@ -225,8 +242,18 @@ class FetchCore:
             self._donors.refuse(request.peer, kind, request.round, self._now)
 
     def lied(self, peer: str, reason: str) -> None:
-        """This peer was caught at something; the answers it owes are asked of others."""
-        self._punish([(peer, reason)])
+        """This peer was caught at something; the answers it owes are asked of others.
+
+        One that is not known to be on our history may have given what is true on its own: it is left alone for a
+        moment only.
+        """
+        donor = self._donors.get(peer)
+        if donor is not None and not donor.present:
+            self._actions.append(Drop(peer, f"{reason}; it may have left our history"))
+            self._unask(self._donors.strike(donor, self._now))
+        elif (requests := self._donors.punish(peer, self._now)) is not None:
+            self._actions.append(Drop(peer, reason, lied=True))
+            self._unask(requests)
 
     def lost(self, peer: str, reason: str, now: float) -> None:
         """The link to this donor broke."""
@@ -235,13 +262,6 @@ class FetchCore:
             self._strike(donor, reason, RETRY_SECONDS)
 
     # --- doubts --------------------------------------------------------------------------------------------------
-
-    def _punish(self, lies: Sequence[Lie]) -> None:
-        for peer, reason in lies:
-            requests = self._donors.punish(peer, self._now)
-            if requests is not None:
-                self._actions.append(Drop(peer, reason))
-                self._unask(requests)
 
     def _strike(self, donor: Donor, reason: str, seconds: float) -> None:
         if donor.outstanding:

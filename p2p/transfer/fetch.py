@@ -15,7 +15,7 @@ from ops.codec import BadCodes, Encoded
 from ops.digest import SIZE, root
 from p2p.listener import Listener
 from p2p.protocol.chain import InvalidRecord, RecordChain, Verify, check_signatures, state_root_after
-from p2p.protocol.chain_sync import ChainSync, knows
+from p2p.protocol.chain_sync import ChainSync, OtherHistory, knows
 from p2p.protocol.donors import Request
 from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Source, Target, choose_target
 from p2p.protocol.messages import GetRecords, Records, SignedRecord
@@ -124,13 +124,15 @@ class Fetch:
             else:
                 self._syncing = True
                 self._spawn(self._sync(target, believed))
+        elif (current := self._core.holdings.target) and knows(self._chain, current.round, current.head):
+            self._aim(current, believed)
         for action in self._core.poll(self._now()):
             if isinstance(action, Ask):
                 self._ask(action.request)
             elif isinstance(action, Unask):
                 self._carrier.send(action.request.peer, Withdraw(request=action.request.id))
             elif isinstance(action, Replay):
-                self._spawn(self._replay(action.index, action.round, self._store.means.get(action.round), ""))
+                self._spawn(self._replay(action.index, action.round, self._store.means.get(action.round), None))
             else:
                 self._drop(action)
         return self._core.done and not self._syncing and target in (None, self._core.holdings.target)
@@ -167,10 +169,10 @@ class Fetch:
         return self._history[2], self._history[3]
 
     def _fits(self, source: Source, target: Target) -> bool:
-        """Whether the source can be a donor: of our history, as far as we know it."""
+        """Whether the source can be a donor: its head is of our history, which one that is ahead has yet to show."""
         if source.height == target.round:
             return (source.head, source.root) == (target.head, target.root)
-        return source.height > self._chain.tip.height or knows(self._chain, source.height, source.head)
+        return knows(self._chain, source.height, source.head)
 
     def _ask(self, request: Request) -> None:
         if not self._carrier.send(request.peer, request.message):
@@ -259,18 +261,18 @@ class Fetch:
         except BadCodes:
             self._core.false_mean(request.index, request.round, request.peer)
         else:
-            await self._replay(request.index, request.round, mean, request.peer)
+            await self._replay(request.index, request.round, mean, request)
 
-    async def _replay(self, index: int, round: int, mean: Encoded | None, sender: str) -> None:
-        """`mean` is a slice, from a peer, or our own copy of the round's whole fragment; None for a round without
-        weight."""
-        if mean is not None and not sender:
+    async def _replay(self, index: int, round: int, mean: Encoded | None, request: Request | None) -> None:
+        """`mean` is the slice that was asked for, or our own copy of the round's whole fragment; None for a round
+        without weight."""
+        if mean is not None and request is None:
             start, stop = self._sizes.moved(index, round)
             first, _ = self._store.fragments.span(round)
             mean = mean.slice(start - first, stop - first) if start < stop else None
         data = await self._thread(self._store.replayed, index, round, mean)
         digest = chunk_digest(await self._thread(part_digests, data))
-        await self._store_chunk(index, self._core.judge_replay(index, round, digest, sender), data)
+        await self._store_chunk(index, self._core.judge_replay(index, round, digest, request), data)
         self._result.replayed += 1
 
     async def _store_chunk(self, index: int, held: Held | None, data: bytearray | memoryview) -> None:
@@ -306,6 +308,9 @@ class Fetch:
                 records = await self._ask_records(peer, sync.question())
                 await self._thread(self._check_signatures, records)
                 sync.take(records)
+        except OtherHistory as error:
+            self._drop(Drop(peer, f"sent {error}"))
+            self._core.lost(peer, "no records", self._now())
         except InvalidRecord as error:
             self._core.lied(peer, f"sent {error}")
         except (ConnectionError, TimeoutError, LookupError) as error:

@@ -17,6 +17,7 @@ from p2p.protocol.lead import Lead
 from p2p.protocol.messages import Ledger, Plan, Prepare, Ready, Record, Seat, SignedRecord, Vote
 from p2p.protocol.participant import Participant
 from p2p.protocol.plan import Head, Rules
+from p2p.protocol.transfer import FetchCore
 
 Mutation = Callable[[pytest.MonkeyPatch], None]
 
@@ -186,6 +187,11 @@ def vote_after_a_higher_promise(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Participant, "on_reduced", mutated)
 
 
+def judge_by_another_history(patch: pytest.MonkeyPatch) -> None:
+    """State that was asked for while another history was ours is judged by the one that is ours now."""
+    patch.setattr(FetchCore, "_outdated", lambda _self, _request: False)
+
+
 MUTATIONS: dict[Mutation, int] = {
     commit_by_majority: 0,
     plan_without_all_promises: 1,
@@ -201,5 +207,6 @@ MUTATIONS: dict[Mutation, int] = {
     hand_out_samples_twice: 0,
     hold_nobody_for_ahead: 3,
     vote_after_a_higher_promise: 7,
+    judge_by_another_history: 71,
 }
 """Each with the seed that has caught it: just where to look first."""

@@ -78,6 +78,8 @@ class VirtualFetch:
             else:
                 peers = [s.peer for s in believed if (s.height, s.head) == (target.round, target.head)]
                 self._sync = RecordsFetch(self._node, core, target, peers, self._verify, self._synced)
+        elif (current := core.holdings.target) and knows(self._node.chain, current.round, current.head):
+            self._aim(current, believed)
         for action in core.poll(now):
             if isinstance(action, Ask):
                 if not self._node.send(action.request.peer, action.request.message):
@@ -86,7 +88,7 @@ class VirtualFetch:
                 self._node.send(action.request.peer, Withdraw(request=action.request.id))
             elif isinstance(action, Replay):
                 mean = self._node.store.means.get(action.round)
-                self._node.after(HASH_TICKS, self._replay, (action.index, action.round, ""), mean)
+                self._node.after(HASH_TICKS, self._replay, (action.index, action.round, None), mean)
             else:
                 self._dropped(action)
         if core.done and self._sync is None and target in (None, core.holdings.target) and not self.ended:
@@ -119,8 +121,7 @@ class VirtualFetch:
     def _fits(self, source: Source, target: Target) -> bool:
         if source.height == target.round:
             return (source.head, source.root) == (target.head, target.root)
-        chain = self._node.chain
-        return source.height > chain.tip.height or knows(chain, source.height, source.head)
+        return knows(self._node.chain, source.height, source.head)
 
     # --- answers ---
 
@@ -145,18 +146,18 @@ class VirtualFetch:
         elif isinstance(message, Chunk):
             self._node.after(HASH_TICKS, self._judge, (request, message.round), content)
         else:
-            self._node.after(HASH_TICKS, self._replay, (request.index, request.round, request.peer), content)
+            self._node.after(HASH_TICKS, self._replay, (request.index, request.round, request), content)
 
     def _judge(self, asked: tuple[Request, int], digest: bytes) -> None:
         if not self.ended:
             request, round = asked
             self._keep(request.index, self._core.judge_chunk(request, round, digest))
 
-    def _replay(self, job: tuple[int, int, str], mean: bytes | None) -> None:
+    def _replay(self, job: tuple[int, int, Request | None], mean: bytes | None) -> None:
         if not self.ended:
-            index, round, sender = job
+            index, round, request = job
             digest = self._node.store.replayed(index, round, mean)
-            self._keep(index, self._core.judge_replay(index, round, digest, sender))
+            self._keep(index, self._core.judge_replay(index, round, digest, request))
 
     def _keep(self, index: int, held: Held | None) -> None:
         if held is not None:

@@ -344,7 +344,7 @@ class VirtualNode(Host):
         self._hold(Head(self.world.rules.fingerprint, record))
 
     def _dropped(self, drop: Drop) -> None:
-        self.world.dropped(self, drop.peer, drop.reason)
+        self.world.dropped(self, drop)
 
     def _hold(self, head: Head) -> None:
         """We hold the state of this head: a member again."""

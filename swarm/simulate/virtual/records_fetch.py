@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from p2p.protocol.chain import InvalidRecord, Verify, check_signatures
-from p2p.protocol.chain_sync import ChainSync
+from p2p.protocol.chain_sync import ChainSync, OtherHistory
 from p2p.protocol.holdings import Target
 from p2p.protocol.messages import GetRecords, Records
 from p2p.protocol.transfer import FetchCore
@@ -44,6 +44,9 @@ class RecordsFetch:
             for signed in message.records:
                 check_signatures(signed, self._verify)
             self._sync.take(message.records)
+        except OtherHistory as error:
+            self._core.lost(peer, f"sent {error}", self._node.now())
+            self._next(lied=True)
         except InvalidRecord as error:
             self._core.lied(peer, f"sent {error}")
             self._next(lied=True)

@@ -9,6 +9,7 @@ from p2p.protocol.chain import MemoryChain, record_hash
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.messages import Plan, SignedRecord
 from p2p.protocol.plan import Rules
+from p2p.protocol.transfer import Drop
 from swarm.simulate.virtual.checker import Checker, Signer, Violation
 from swarm.simulate.virtual.chronicle import Chronicle
 from swarm.simulate.virtual.content import Mean, MeanBook
@@ -134,5 +135,7 @@ class World:
         """Nobody honest is ever accused."""
         raise Violation(f"{node.name} refuses an honest message of {peer}: {reason}")
 
-    def dropped(self, node: VirtualNode, peer: str, reason: str) -> None:
-        self.note(node, "donor_dropped", {"peer": peer, "reason": reason})
+    def dropped(self, node: VirtualNode, drop: Drop) -> None:
+        if drop.lied:
+            raise Violation(f"{node.name} takes honest {drop.peer} for a liar: it {drop.reason}")
+        self.note(node, "donor_dropped", {"peer": drop.peer, "reason": drop.reason})

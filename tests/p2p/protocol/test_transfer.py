@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from p2p.protocol.donors import Request
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY, Held, Target
 from p2p.protocol.serving import DeskLimits
@@ -13,7 +14,7 @@ from p2p.protocol.sizes import Sizes
 from p2p.protocol.transfer import Ask, Drop, FetchCore
 from p2p.protocol.transfer_messages import GetChunk, GetManifest, GetMean
 from tests.p2p.protocol.records import peer
-from tests.p2p.protocol.transfer_world import MIB, Newcomer, VirtualDonor, World, all_held, donors, truth
+from tests.p2p.protocol.transfer_world import MIB, Newcomer, VirtualDonor, World, all_held, donors, root_of, truth
 
 STATE = 8 * MIB
 """Bytes of a chunk."""
@@ -224,7 +225,7 @@ def test_a_mean_of_our_own_that_is_false_is_not_used_twice() -> None:
     replays = core.poll(0.2)
     assert len(replays) == 4
     for replay in replays:
-        assert core.judge_replay(replay.index, 1, bytes(32), "") is None  # type: ignore[union-attr]
+        assert core.judge_replay(replay.index, 1, bytes(32), None) is None  # type: ignore[union-attr]
     core.aim(target, {peer(0): 1}, roots={}, local={1}, height=1, now=0.3)
     asked = [action.request.message for action in core.poll(0.3) if isinstance(action, Ask)]
     assert all(isinstance(message, GetChunk) for message in asked), "base or mean was false: neither is trusted"
@@ -286,6 +287,62 @@ def test_a_chunk_of_a_round_that_never_comes() -> None:
     core.settle(0, held)
     assert not core.done
     assert core.poll(40.0)[-1] == Drop(peer(0), "sent a chunk of round 1, which nobody has committed")
+
+
+def asked(core: FetchCore, now: float) -> list[Request]:
+    return [action.request for action in core.poll(now) if isinstance(action, Ask)]
+
+
+def aimed_at_round_2() -> tuple[FetchCore, list[Request]]:
+    """A member at round 1 aims at round 2. The manifests of both are there; the means for its two chunks have come."""
+    sizes = Sizes(Fragments.whole(2 * MIB), MIB, STATE, MIB)
+    core = FetchCore(sizes, [Held(1, truth(index, 1)) for index in range(2)], b"")
+    core.aim(Target(2, b"a", root_of_round(2)), {peer(0): 2}, roots={1: root_of_round(1)}, local=(), height=2, now=0.0)
+    for request in asked(core, 0.0):
+        core.arrived(peer(0), request.id, 0.1)
+        core.manifest(request, [truth(index, request.round) for index in range(2)], root_of_round(request.round))
+    requests = asked(core, 0.2)
+    assert [type(request.message) for request in requests] == [GetMean, GetMean]
+    for request in requests:
+        core.arrived(peer(0), request.id, 0.3)
+    return core, requests
+
+
+def root_of_round(round: int) -> bytes:
+    return root_of([truth(index, round) for index in range(2)])
+
+
+def test_what_was_asked_for_in_another_history_proves_nothing() -> None:
+    """Round 2 is another one since: the mean that comes is of the old one, and its sender is no liar."""
+    core, (one, _) = aimed_at_round_2()
+    core.leave_history(1)
+    other = [bytes([index + 1]) * 32 for index in range(2)]
+    core.aim(Target(2, b"b", root_of(other)), {peer(0): 2}, roots={1: root_of_round(1)}, local=(), height=2, now=0.4)
+    for request in asked(core, 0.4):
+        core.arrived(peer(0), request.id, 0.5)
+        true = other if request.round == 2 else [truth(index, 1) for index in range(2)]
+        core.manifest(request, true, root_of(true))
+    assert core.judge_replay(one.index, 2, truth(one.index, 2), one) is None
+    assert not [action for action in core.poll(0.6) if isinstance(action, Drop)]
+    assert core.trusts(peer(0), 0.6)
+    assert core.holdings.held[one.index] == Held(1, truth(one.index, 1)), "what it had before the fork is still good"
+
+
+def test_who_has_left_our_history_is_no_liar() -> None:
+    """What it gave may be true on its new one. Who is on ours and gives the same is a liar."""
+    core, (one, other) = aimed_at_round_2()
+    core.aim(Target(2, b"a", root_of_round(2)), {peer(1): 2}, roots={1: root_of_round(1)}, local=(), height=2, now=0.4)
+    assert core.judge_replay(one.index, 2, bytes(32), one) is None
+    drops = [action for action in core.poll(0.5) if isinstance(action, Drop)]
+    assert [drop.peer for drop in drops] == [peer(0)]
+    assert "may have left our history" in drops[0].reason
+    assert core.trusts(peer(0), 0.5)
+    donors = {peer(0): 2, peer(1): 2}
+    core.aim(Target(2, b"a", root_of_round(2)), donors, roots={1: root_of_round(1)}, local=(), height=2, now=0.6)
+    assert core.judge_replay(other.index, 2, bytes(32), other) is None
+    drops = [action for action in core.poll(0.7) if isinstance(action, Drop)]
+    assert drops == [Drop(peer(0), f"sent a false mean of round 2 for chunk {other.index}")]
+    assert not core.trusts(peer(0), 0.7)
 
 
 def test_an_answer_after_its_time_is_ignored() -> None:

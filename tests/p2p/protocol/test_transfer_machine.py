@@ -109,7 +109,7 @@ class Fetching(RuleBasedStateMachine):
     @rule()
     def replay_with_our_own_mean(self) -> None:
         replay = self.replays.pop()
-        self._replay(replay.index, replay.round, "", lie=False)
+        self._replay(replay.index, replay.round, None, lie=False)
 
     def _answer(self, request: Request, *, lie: bool, label: int = 0) -> None:
         self.asked.remove(request)
@@ -128,13 +128,13 @@ class Fetching(RuleBasedStateMachine):
             held = self.core.judge_chunk(request, self.height + (label if lie else 0), digest)
             self._store(request.index, held)
         else:
-            self._replay(request.index, request.round, request.peer, lie=lie)
+            self._replay(request.index, request.round, request, lie=lie)
 
-    def _replay(self, index: int, round: int, sender: str, *, lie: bool) -> None:
+    def _replay(self, index: int, round: int, request: Request | None, *, lie: bool) -> None:
         base = self.stored[index]
         sound = not lie and base == Held(round - 1, truth(index, round - 1), base.sender)
         digest = truth(index, round) if sound else FALSE
-        self._store(index, self.core.judge_replay(index, round, digest, sender))
+        self._store(index, self.core.judge_replay(index, round, digest, request))
 
     def _store(self, index: int, held: Held | None) -> None:
         if held is not None:

@@ -208,7 +208,7 @@ class Newcomer:
             elif isinstance(action, Drop):
                 self.drops.append(action)
             else:
-                self._replay(action.index, action.round, "", False)
+                self._replay(action.index, action.round, None, False)
         outstanding = sum(donor.outstanding_bytes for donor in self.core._donors.all())
         self.asked_at_once = max(self.asked_at_once, outstanding)
         if self.core.done and self.finished is None:
@@ -259,14 +259,14 @@ class Newcomer:
             if held is not None:
                 self.core.settle(request.index, held)
         else:
-            self._replay(request.index, request.round, donor.name, lie)
+            self._replay(request.index, request.round, request, lie)
         self.step()
 
-    def _replay(self, index: int, round: int, sender: str, lie: bool) -> None:
+    def _replay(self, index: int, round: int, request: Request | None, lie: bool) -> None:
         base = self.core.holdings.held[index]
         true = base.round == round - 1 and base.digest == truth(index, round - 1) and not lie
         self.replays += 1
-        held = self.core.judge_replay(index, round, truth(index, round) if true else bytes(32), sender)
+        held = self.core.judge_replay(index, round, truth(index, round) if true else bytes(32), request)
         if held is not None:
             self.core.settle(index, held)
 

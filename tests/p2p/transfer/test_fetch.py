@@ -375,6 +375,18 @@ async def test_a_member_of_the_lighter_lineage_changes_over(swarm: Swarm) -> Non
     assert told["peer"] in {member.peer for member in swarm.members}
 
 
+async def test_who_is_ahead_is_asked_for_state_when_it_has_shown_that_it_is_of_our_history(swarm: Swarm) -> None:
+    stranger = Node(swarm.network, 5, swarm.pool, round=-1)
+    sources = [Source(stranger.peer, 4, bytes(32), bytes(32)), *swarm.sources()]
+    asked: list[str] = []
+    swarm.network.watch = lambda sender, to, message: asked.append(to)
+    node = newcomer(swarm)
+    result = await node.transfer.fetch(lambda: sources)
+    equal(node, swarm, result)
+    assert result.dropped == []
+    assert stranger.peer not in asked
+
+
 async def test_a_history_that_does_not_lead_to_its_head_is_named(swarm: Swarm) -> None:
     liar = Node(swarm.network, 5, swarm.pool, round=-1)
     for one in history(4, tokens=9):
