@@ -3,8 +3,9 @@
 `tune` is for all of them, `open_wide` and `pace` for those that carry tensors. On a long way a connection has much
 under way, and Linux' defaults stop it short: the receiver opens its window so slowly that BBR takes that for a full
 link; and a sender that has used up its buffer sends in bursts of a third of it, since it is woken no earlier. So the
-window is open from the start, the buffer as large as the kernel lets us, and the rate such that it does not run out:
-where that is too little, more connections carry more (p2p/channel/widening.py).
+window is open from the start, and the rate such that the buffer does not run out: where that is too little, more
+connections carry more (p2p/channel/widening.py). A larger buffer is no help on ways of 50 ms: it lets BBR's start-up
+fill the queues of the way and lose what does not fit, and what it finds differs more between connections.
 """
 
 from __future__ import annotations
@@ -26,14 +27,13 @@ BBR = b"bbr"
 WINDOW_BYTES = 8 << 20
 """What a peer may send of tensors before it hears that some of it was read, from the start. The kernel gives no more
 than half of net.ipv4.tcp_rmem's largest."""
-MOST_BUFFER_BYTES = 32 << 20
 SEND_BUFFERS = Path("/proc/sys/net/ipv4/tcp_wmem")
 USUAL_BUFFER_BYTES = 4 << 20
 """The largest of tcp_wmem, unless it was changed."""
 USABLE = 0.62
 """Part of a send buffer that holds data, with some room to spare; the rest is the kernel's book-keeping."""
 LONG_WAY_SECONDS = 0.01
-"""Shorter round trips need neither large buffers nor a pace."""
+"""Shorter round trips need no pace."""
 SO_MAX_PACING_RATE = 47
 """Bytes a second, 8 bytes (asm-generic/socket.h); Python's socket module does not name it."""
 NO_LIMIT = (1 << 64) - 1
@@ -58,14 +58,11 @@ def tune(tcp: socket.socket) -> None:
 
 
 def open_wide(tcp: socket.socket) -> None:
-    """Let it receive much from the start, and send as much as the kernel allows."""
-    if sys.platform != "linux":
-        return
-    # To be woken for so much there must be room for it; unlike SO_RCVBUF that leaves the rest to the kernel's tuning.
-    for low_water in (WINDOW_BYTES, 1):
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
-    if send_buffer() > buffer_by_itself():
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_BUFFER_BYTES)
+    """Let it receive much from the start."""
+    if sys.platform == "linux":
+        # To be woken for so much there must be room for it; unlike SO_RCVBUF that leaves the rest to the kernel.
+        for low_water in (WINDOW_BYTES, 1):
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
 
 
 def pace(tcp: socket.socket, round_trip: float) -> None:
@@ -96,15 +93,7 @@ def under_way() -> int:
 
 @cache
 def send_buffer() -> int:
-    """The most that a send buffer can have, in bytes."""
-    with socket.socket() as tcp:
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MOST_BUFFER_BYTES)
-        return max(buffer_by_itself(), tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
-
-
-@cache
-def buffer_by_itself() -> int:
-    """What the kernel lets a send buffer grow to if it is not told a size. (A size, once told, is no longer tuned.)"""
+    """What the kernel lets a send buffer grow to, in bytes."""
     try:
         return int(SEND_BUFFERS.read_text().split()[2])
     except (OSError, ValueError, IndexError):

@@ -9,13 +9,11 @@ import pytest
 
 import p2p.channel.tuning
 from p2p.channel.tuning import (
-    MOST_BUFFER_BYTES,
     NO_LIMIT,
     SO_MAX_PACING_RATE,
     UNSENT_BYTES,
     USABLE,
     USUAL_BUFFER_BYTES,
-    buffer_by_itself,
     look_for_room,
     open_wide,
     pace,
@@ -113,31 +111,17 @@ def test_a_connection_for_tensors_has_a_wide_window_and_still_wakes_for_a_byte(
     assert ours.recv(2) == b"x"
 
 
-@needs_linux
-@pytest.mark.parametrize("by_itself", [0, MOST_BUFFER_BYTES * 4])
-def test_a_send_buffer_is_given_a_size_only_where_that_makes_it_larger(
-    monkeypatch: pytest.MonkeyPatch, by_itself: int
-) -> None:
-    monkeypatch.setattr(p2p.channel.tuning, "buffer_by_itself", lambda: by_itself)
-    send_buffer.cache_clear()
-    with socket.socket() as tcp:
-        before = tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        open_wide(tcp)
-        after = tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-    assert (after == before) == (by_itself > 0)
-    assert under_way() == int(USABLE * (by_itself or after))
-    send_buffer.cache_clear()
-
-
 @pytest.mark.parametrize("text", ["4096 16384 7000000", "", "4096 many"])
 def test_the_size_that_a_send_buffer_grows_to_is_the_kernels(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
 ) -> None:
     (tmp_path / "tcp_wmem").write_text(text)
     monkeypatch.setattr(p2p.channel.tuning, "SEND_BUFFERS", tmp_path / "tcp_wmem")
-    buffer_by_itself.cache_clear()
-    assert buffer_by_itself() == (7_000_000 if text.endswith("7000000") else USUAL_BUFFER_BYTES)
-    buffer_by_itself.cache_clear()
+    send_buffer.cache_clear()
+    size = 7_000_000 if text.endswith("7000000") else USUAL_BUFFER_BYTES
+    assert send_buffer() == size
+    assert under_way() == int(USABLE * size)
+    send_buffer.cache_clear()
 
 
 @needs_linux
