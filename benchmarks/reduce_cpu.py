@@ -1,6 +1,6 @@
 """Where the CPU time of a reduce goes: each of its parts alone, and the whole.
 
-    python benchmarks/reduce_cpu.py [--members 4] [--values 25]      (half a minute)
+    python benchmarks/reduce_cpu.py [--members 4] [--values 100,25]      (two minutes)
 
 Prints, and writes benchmarks/reduce_cpu.log.
 
@@ -8,7 +8,8 @@ ns a value and node, int8. A node quantises each value of its vector once, reduc
 digests the whole mean and decodes it; it sends and receives 2(N-1)/N values, each through TLS 1.3 and the kernel's TCP.
 The parts are done in as many processes at once as there are members, several times, and the median counts: nodes that
 share a machine share its caches, too. The codec works on vectors of all values, TLS from and to memory that does not
-fit into a cache either, TCP on what a node hands over at once. The whole is that of benchmarks/allreduce.py.
+fit into a cache either, TCP on what a node hands over at once. The whole is that of benchmarks/allreduce.py: the event
+loop's thread does TLS, TCP and all Python, the other threads quantise, mean, digest and decode.
 TCP is measured on loopback: no network card, no driver, segments of 64 KiB. CPU seconds are those of the processes, the
 kernel's part included; `kernel` says how much of them that was. What the whole takes beyond its parts is the event
 loop, with the copies it makes between TLS and sockets, Python, and changes from one process and thread to another.
@@ -220,18 +221,23 @@ def spent(team: Team) -> tuple[int, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--members", type=int, default=4)
-    parser.add_argument("--values", type=float, default=25, help="million values")
+    parser.add_argument("--values", default="100,25", help="million values, comma-separated")
     options = parser.parse_args()
     report = Report()
     report(
         f"{platform.machine()}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()},"
-        f" {ssl.OPENSSL_VERSION}; load {os.getloadavg()[0]:.1f}; {options.members} x {options.values:g}M, int8;"
-        " ns a value and node"
+        f" {ssl.OPENSSL_VERSION}; load {os.getloadavg()[0]:.1f}; int8; ns a value and node"
     )
-    count = int(options.values * 1e6)
-    found = parts_side_by_side(options.members, count)
+    for values in options.values.split(","):
+        report(f"{options.members} x {values}M")
+        profile(options.members, int(float(values) * 1e6), report)
+    LOG.write_text("\n".join(report.lines) + "\n")
+
+
+def profile(members: int, count: int, report: Report) -> None:
+    found = parts_side_by_side(members, count)
     found["sum of these"] = Cpu(*map(sum, zip(*found.values(), strict=True)))
-    total = whole(options.members, count)
+    total = whole(members, count)
     found |= {"a whole reduce": total.all, "  its event loop": total.loop, "  its kernels": total.pool}
     for name, ns in found.items():
         report(f"  {name:<16} {ns.all:5.2f}  (kernel {ns.kernel:.2f})")
@@ -240,7 +246,6 @@ def main() -> None:
         f" {total.faults:.0f} page faults"
     )
     report.bar("ns a value and node", total.all.all, BAR_NS)
-    LOG.write_text("\n".join(report.lines) + "\n")
 
 
 if __name__ == "__main__":
