@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from p2p.protocol.donors import RETRY_SECONDS, Donor, DonorPool, Kind, Request
 from p2p.protocol.holdings import Held, Holdings, Target
 from p2p.protocol.sizes import Sizes
+from p2p.protocol.transfer_actions import Action, Ask, Drop, Replay, Unask
 from p2p.protocol.transfer_messages import GetChunk, GetManifest, GetMean
 from p2p.protocol.worklist import Worklist
 
@@ -29,42 +29,6 @@ STEAL_SECONDS = 0.5
 then for as long."""
 UNHEARD_SECONDS = 30.0
 """A chunk of a round that nobody has committed, for all we hear, is kept for so long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Send `request.message` to `request.peer`."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Unask:
-    """Tell the donor of this request that it need not answer."""
-
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """Bring a chunk to `round` with what we have: our own copy of the mean, or nothing where the round had no weight or
-    left the chunk alone."""
-
-    index: int
-    round: int
-
-
-@dataclass(frozen=True, slots=True)
-class Drop:
-    """Told for the log: this donor is left alone for a while, and why."""
-
-    peer: str
-    reason: str
-    lied: bool = field(default=False, compare=False)
-    """Whether it is taken for a liar."""
-
-
-Action = Ask | Unask | Replay | Drop
 
 
 class FetchCore:

@@ -21,7 +21,8 @@ from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Source, Target, cho
 from p2p.protocol.messages import GetRecords, Records, SignedRecord
 from p2p.protocol.model import BadMessage
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Unask
+from p2p.protocol.transfer import FetchCore
+from p2p.protocol.transfer_actions import Ask, Drop, Replay, Unask
 from p2p.protocol.transfer_messages import Chunk, Manifest, MeanSlice, NotAvailable, Withdraw
 from p2p.transfer.donor import Carrier
 from p2p.transfer.state import VALUE_BYTES, StateStore, chunk_digest, part_digests

@@ -12,7 +12,8 @@ from p2p.protocol.holdings import Held, Source, Target, choose_target
 from p2p.protocol.messages import Records
 from p2p.protocol.need import Need
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Unask
+from p2p.protocol.transfer import FetchCore
+from p2p.protocol.transfer_actions import Ask, Drop, Replay, Unask
 from p2p.protocol.transfer_messages import Chunk, Manifest, MeanSlice, NotAvailable, Withdraw
 from swarm.simulate.virtual.content import CHUNKS, root_of
 from swarm.simulate.virtual.donor import CHUNK_BYTES, MEAN_BYTES, Courier

@@ -20,7 +20,7 @@ from p2p.protocol.plan import Head
 from p2p.protocol.round import RoundCore
 from p2p.protocol.serving import DeskLimits
 from p2p.protocol.shares import UNKNOWN, Rates
-from p2p.protocol.transfer import Drop
+from p2p.protocol.transfer_actions import Drop
 from p2p.protocol.transfer_messages import (
     Chunk,
     GetChunk,

@@ -9,7 +9,7 @@ from p2p.protocol.chain import MemoryChain, record_hash
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.messages import Plan, SignedRecord
 from p2p.protocol.plan import Rules
-from p2p.protocol.transfer import Drop
+from p2p.protocol.transfer_actions import Drop
 from swarm.simulate.virtual.checker import Checker, Signer, Violation
 from swarm.simulate.virtual.chronicle import Chronicle
 from swarm.simulate.virtual.content import Mean, MeanBook

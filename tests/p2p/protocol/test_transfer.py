@@ -11,7 +11,8 @@ from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY, Held, Target
 from p2p.protocol.serving import DeskLimits
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore
+from p2p.protocol.transfer import FetchCore
+from p2p.protocol.transfer_actions import Ask, Drop
 from p2p.protocol.transfer_messages import GetChunk, GetManifest, GetMean
 from tests.p2p.protocol.records import peer
 from tests.p2p.protocol.transfer_world import MIB, Newcomer, VirtualDonor, World, all_held, donors, root_of, truth

@@ -14,7 +14,8 @@ from p2p.protocol.donors import Request
 from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY, NOTHING_HELD, Held, Need, Target
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Replay, Unask
+from p2p.protocol.transfer import FetchCore
+from p2p.protocol.transfer_actions import Ask, Drop, Replay, Unask
 from p2p.protocol.transfer_messages import GetChunk, GetManifest
 from tests.p2p.protocol.records import peer
 from tests.p2p.protocol.transfer_world import root_of, truth

@@ -18,7 +18,8 @@ from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import NOTHING_HELD, Held, Source, choose_target
 from p2p.protocol.serving import Desk, DeskLimits
 from p2p.protocol.sizes import Sizes
-from p2p.protocol.transfer import Ask, Drop, FetchCore, Unask
+from p2p.protocol.transfer import FetchCore
+from p2p.protocol.transfer_actions import Ask, Drop, Unask
 from p2p.protocol.transfer_messages import GetChunk, GetManifest
 from tests.p2p.protocol.records import peer
 

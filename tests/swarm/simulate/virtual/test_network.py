@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2p.channel.connection import DEAD_AFTER_SECONDS
+from p2p.channel.tuning import DEAD_AFTER_SECONDS
 from tests.swarm.simulate.virtual.hosts import Listener, Net
 
 
