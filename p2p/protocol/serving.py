@@ -68,7 +68,7 @@ ENOUGH = 2
 class _Customer:
     waiting: deque[tuple[StateQuestion, int, float]] = field(default_factory=deque)
     """Question, weight of its answer, and since when it waits; oldest first."""
-    records: deque[GetRecords] = field(default_factory=deque)
+    records: deque[tuple[GetRecords, int]] = field(default_factory=deque)
     under_way: int = 0
     """Answers of state."""
     records_under_way: bool = False
@@ -98,7 +98,7 @@ class Desk:
         if len(customer.waiting) + len(customer.records) >= self.limits.queued_per_peer:
             return False
         if isinstance(message, GetRecords):
-            customer.records.append(message)
+            customer.records.append((message, size))
         else:
             customer.waiting.append((message, size, now))
         return True
@@ -119,9 +119,11 @@ class Desk:
     def _take_records(self) -> tuple[str, Question] | None:
         for peer, customer in self._customers.items():
             if customer.records and not customer.records_under_way:
+                message, size = customer.records.popleft()
+                self._bucket.spend(size)
                 customer.records_under_way = True
                 self._last_in_turn(peer)
-                return peer, customer.records.popleft()
+                return peer, message
         return None
 
     def _take_state(self, now: float, most_bytes: float) -> tuple[str, Question] | None:

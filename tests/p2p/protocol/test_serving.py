@@ -180,6 +180,15 @@ def test_answers_wait_for_the_rate() -> None:
     assert desk.take(delay) is not None
 
 
+def test_records_cost_of_the_rate_too() -> None:
+    desk = Desk(DeskLimits(bytes_per_second=100.0, burst_bytes=50.0), 1000)
+    for index in range(2):
+        desk.offer(peer(index), GetRecords(start=0, limit=1), 150, 0.0)
+    assert served(desk) == [peer(0)]
+    assert desk.delay(0.0) == pytest.approx(1.0, abs=0.01)
+    assert served(desk, 1.1) == [peer(1)]
+
+
 def test_who_would_wait_too_long_is_told_to_come_later() -> None:
     desk = Desk(DeskLimits(bytes_per_second=1.0, burst_bytes=1.0, wait_seconds=30.0), 1000)
     assert not desk.crowded(peer(0), 1000), "nobody else is there"
