@@ -14,6 +14,7 @@ from p2p.channel.handshake import Established, Handshake, Refusal, Terms
 from p2p.channel.hello import PROTOCOL_VERSION, Hello
 from p2p.channel.link import Link
 from p2p.channel.meter import Meter
+from p2p.channel.sealing import SECRET_BYTES
 from p2p.errors import SwarmError
 from p2p.identity import Identity
 from p2p.protocol.message import Message
@@ -105,8 +106,7 @@ class _Observer:
             version=PROTOCOL_VERSION,
             peer=self._identity.peer_id,
             instance=os.urandom(8),
-            lane=0,
-            session=b"",
+            secret=os.urandom(SECRET_BYTES),
             lost=b"",
             role="observer",
             fingerprint=b"",

@@ -1,39 +1,33 @@
-"""One TLS connection: frames in through a FrameParser, frames out without joining their payload."""
+"""One connection: frames in through a FrameParser, frames out to its transport (TLS, or sealed records) unjoined."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
-from p2p.channel.meter import Gauge, Meter
+from p2p.channel.meter import Gauge, Lane, Meter
 from p2p.channel.tuning import look_for_room, open_wide, pace, tune
 from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.model import BadMessage
 
 WRITE_BYTES = 128 << 10
-"""Payload handed to TLS at once: what is encrypted in one go stays in the cache."""
+"""Payload handed to the transport at once: what is encrypted in one go stays in the cache."""
 HIGH_WATER_BYTES = 512 << 10
-READ_BYTES = 128 << 10
-"""What a read is worth being woken for, inside of a frame: on an ordinary link data comes in by a few KiB."""
 PAYS_AFTER = 10.0
 """Round trips that the rest would take at the present rate. A connection that begins anew needs some of them to find
 its place, and one that has not found it when the reduce ends begins the next one with too much."""
 PACE_AGAIN = 0.05
 """A round trip that is by so much another has another pace."""
-UNDECRYPTED_BYTES = 32 << 10
-"""More than TLS holds of what was read and not handed on: a record that is not whole, and what records weigh."""
 
 
 class ConnectionSink(FrameSink, Protocol):
     """Owner of a connection."""
 
     def connected(self, connection: Connection) -> None:
-        """TLS is up."""
+        """The transport is up."""
 
     def broken(self, reason: str) -> None:
         """The other side sent what it may not send; nothing more of it is read. The sink closes the connection."""
@@ -43,7 +37,7 @@ class ConnectionSink(FrameSink, Protocol):
 
 
 class Outgoing:
-    """A frame on its way into TLS; `done` is set when its last byte has been encrypted."""
+    """A frame on its way into the transport; `done` is set when its last byte has been encrypted."""
 
     def __init__(self, pieces: Iterator[list[bytes | memoryview]], size: int) -> None:
         self.pieces = pieces
@@ -71,15 +65,15 @@ def _pieces(head: bytes, buffers: Sequence[memoryview]) -> Iterator[list[bytes |
 
 
 class Connection(asyncio.BufferedProtocol):
-    """Protocol object of a TLS transport."""
+    """Protocol object of a transport that encrypts."""
 
-    def __init__(self, sink: ConnectionSink, meter: Meter) -> None:
+    def __init__(self, sink: ConnectionSink, meter: Meter, lane: Lane = "control") -> None:
         self._sink = sink
         self._meter = meter
+        self._lane = lane
         self._gauge: Gauge | None = None
         self._paced_by = 0.0
         """Round trip, in seconds."""
-        self._read_bytes = 1
         self._transport: asyncio.Transport | None = None
         self._queue: deque[Outgoing] = deque()
         self._queued_bytes = 0
@@ -125,14 +119,9 @@ class Connection(asyncio.BufferedProtocol):
         if left > PAYS_AFTER * self._gauge.rate() * self._gauge.flow().round_trip:
             look_for_room(self._gauge.socket)
 
-    def hand_over(self, sink: ConnectionSink, lane: int) -> None:
+    def hand_over(self, sink: ConnectionSink) -> None:
         """The handshake is over: frames go to `sink` from the next on."""
         self._sink = self.parser.sink = sink
-        if self._gauge is not None:
-            self._gauge.lane = "bulk" if lane else "control"
-            if lane and self._gauge.socket is not None:
-                open_wide(self._gauge.socket)
-                self.flow()
 
     def peer_certificate(self) -> bytes:
         """DER of the other side's certificate; empty when it has none."""
@@ -174,7 +163,7 @@ class Connection(asyncio.BufferedProtocol):
             self._queued_bytes -= outgoing.size
 
     def _pump(self) -> None:
-        """Give frames to TLS, piece by piece, for as long as it takes them."""
+        """Give frames to the transport, piece by piece, for as long as it takes them."""
         while self._queue and not self._paused and not self.closing:
             outgoing = self._queue[0]
             outgoing.started = True
@@ -196,7 +185,7 @@ class Connection(asyncio.BufferedProtocol):
     # --- ending
 
     def close(self, reason: str) -> None:
-        """Send what is queued in TLS, say goodbye, close; what still arrives is ignored."""
+        """Send what the transport has, say goodbye, close; what still arrives is ignored."""
         if self._end(reason) and self._transport is not None:
             self._transport.close()
 
@@ -221,12 +210,15 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, base: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, base)  # uvloop's is one by its methods only
         self._transport = transport
-        if self.closing:  # given up while TLS was shaking hands
+        if self.closing:  # given up during the transport's handshake
             transport.abort()
             return
         tcp = transport.get_extra_info("socket")
         tune(tcp)
-        self._gauge = self._meter.attach(tcp)
+        self._gauge = self._meter.attach(tcp, self._lane)
+        if self._lane == "bulk":
+            open_wide(tcp)
+            self.flow()
         peername = transport.get_extra_info("peername")
         if isinstance(peername, tuple):
             self.address = (str(peername[0]), int(peername[1]))
@@ -246,21 +238,11 @@ class Connection(asyncio.BufferedProtocol):
         except BadMessage as error:
             self.parser.stop()
             self._sink.broken(f"bad message: {error}")
-        self._sleep_till_worthwhile()
 
-    def _sleep_till_worthwhile(self) -> None:
-        """Let the kernel wake us for as much as the frame lacks, but no more than READ_BYTES (SO_RCVLOWAT).
-
-        What it waits for comes for sure: the rest of a frame that has begun.
-        """
-        sure = self.parser.owed - UNDECRYPTED_BYTES
-        read_bytes = READ_BYTES if sure >= READ_BYTES else 1
-        if read_bytes == self._read_bytes or self.closing or self._gauge is None or self._gauge.socket is None:
-            return
-        if sys.platform == "linux":
-            self._read_bytes = read_bytes
-            # the loop's own socket object makes a duplicate for each call
-            self._gauge.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, read_bytes)
+    def garbled(self, error: BadMessage) -> None:
+        """What came cannot be opened."""
+        self.parser.stop()
+        self._sink.broken(str(error))
 
     def eof_received(self) -> None:
         self._end("closed by the peer")

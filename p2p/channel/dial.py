@@ -27,14 +27,12 @@ class DialSettings:
     """For one address: TCP, TLS and handshake."""
 
 
-async def dial_one(
-    settings: DialSettings, peer: str, address: tuple[str, int], lane: int = 0, session: bytes = b""
-) -> None:
+async def dial_one(settings: DialSettings, peer: str, address: tuple[str, int]) -> None:
     """Connect to `peer` at `address`; returns when `on_established` has been called.
 
     Raises Refusal, and OSError (TimeoutError among them) when nobody or somebody unintelligible is there.
     """
-    greeting = DiallerGreeting(settings.terms, settings.on_established, peer, lane, session)
+    greeting = DiallerGreeting(settings.terms, settings.on_established, peer)
     connection = Connection(greeting, settings.meter)
     try:
         async with asyncio.timeout(settings.seconds):

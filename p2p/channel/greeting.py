@@ -104,11 +104,9 @@ class ListenerGreeting(Greeting):
 class DiallerGreeting(Greeting):
     """We dialled, and mean `peer`."""
 
-    def __init__(
-        self, terms: Terms, on_established: OnEstablished, peer: str, lane: int = 0, session: bytes = b""
-    ) -> None:
+    def __init__(self, terms: Terms, on_established: OnEstablished, peer: str) -> None:
         super().__init__(terms, on_established)
-        self._peer, self._lane, self._session = peer, lane, session
+        self._peer = peer
 
     def _begin(self, connection: Connection) -> Handshake:
         proven = peer_id_of(connection.peer_certificate())
@@ -117,4 +115,4 @@ class DiallerGreeting(Greeting):
             raise Refusal("identity", f"{who} answers at its address", None, self._peer)
         if connection.protocol_name() != ALPN:
             raise BadCertificate(f"does not speak {ALPN}")
-        return DiallerHandshake(self._terms, self._peer, self._lane, self._session)
+        return DiallerHandshake(self._terms, self._peer)

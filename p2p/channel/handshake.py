@@ -7,8 +7,8 @@
 
 The listener is already proved by its certificate; its fresh nonce and both names under the signature make the proof
 worthless on any other connection. One side *decides* whether the link is used, so that two nodes which dial each
-other at once keep the same one: the smaller peer id on control lanes, the listener on bulk lanes. Either side may
-send Refused instead of its next message.
+other at once keep the same one: that with the smaller peer id. Either side may send Refused instead of its next
+message. What comes of it is a link with its control lane; bulk lanes join it later (p2p/channel/lanes.py).
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ class Established:
     hello: Hello
     link: bytes
     """16 bytes that name this connection on both sides."""
+    secret: bytes
+    """Of the link: the dialler's share and the listener's (p2p/channel/sealing.py)."""
     dialled: bool
     """Whether we dialled."""
 
@@ -69,7 +71,7 @@ class Terms:
 
     identity: Identity
     hello: Callable[[str], Hello]
-    """Our Hello for a peer id (for a listener: with the dialler's lane filled in by the handshake)."""
+    """Our Hello for a peer id; a new one for each handshake."""
     admit: Callable[[Hello], str | None]
     """A reason to keep this peer out, or None."""
     decide: Callable[[Established], Refusal | None]
@@ -164,10 +166,8 @@ class ListenerHandshake(Handshake):
     def _on_hello(self, theirs: Hello) -> list[Message]:
         mine = self._terms.hello(self._peer)
         self._check(mine, theirs)
-        established = Established(theirs, self._nonce[:16], dialled=False)
-        if theirs.lane > 0:  # both know all of each other by the control lane
-            mine = mine.model_copy(update={"lane": theirs.lane, "session": theirs.session, "run": b""})
-        if theirs.lane > 0 or self._me < self._peer:
+        established = Established(theirs, self._nonce[:16], theirs.secret + mine.secret, dialled=False)
+        if self._me < self._peer:
             self._finish(established, decides=True)
         else:
             self._pending, self._expected = established, Accepted
@@ -177,10 +177,9 @@ class ListenerHandshake(Handshake):
 class DiallerHandshake(Handshake):
     """Our side when we dialled; `peer` is who the listener's certificate has proved to be."""
 
-    def __init__(self, terms: Terms, peer: str, lane: int = 0, session: bytes = b"") -> None:
+    def __init__(self, terms: Terms, peer: str) -> None:
         super().__init__(terms)
         self._peer = peer
-        self._lane, self._session = lane, session
         self._nonce = b""
         self._expected: type[Message] = Challenge
 
@@ -194,13 +193,11 @@ class DiallerHandshake(Handshake):
         self._nonce, self._expected = challenge.nonce, Hello
         signature = self._terms.identity.sign(DOMAIN, _signed(self._peer, self._me, challenge.nonce))
         self._hello = self._terms.hello(self._peer)
-        if self._lane > 0:
-            update = {"lane": self._lane, "session": self._session, "run": b""}
-            self._hello = self._hello.model_copy(update=update)
         return [Proof(peer=self._me, signature=signature), self._hello]
 
     def _on_hello(self, theirs: Hello) -> list[Message]:
         self._check(self._hello, theirs)
-        decides = self._lane == 0 and self._me < self._peer
-        self._finish(Established(theirs, self._nonce[:16], dialled=True), decides)
+        decides = self._me < self._peer
+        secret = self._hello.secret + theirs.secret
+        self._finish(Established(theirs, self._nonce[:16], secret, dialled=True), decides)
         return [Accepted()] if decides else []

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 import msgpack
 from pydantic import Field
 
+from p2p.channel.sealing import SECRET_BYTES
 from p2p.contact import SignedContact
 from p2p.protocol.message import Message
 from p2p.protocol.messages import MESSAGES
 from p2p.protocol.model import BadMessage, OptionalDigest, PeerId, Reason, Signature, unpack
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 MAX_LANES = 16
 MAX_PROOF_BYTES = 512
 MAX_RUN_BYTES = 16 << 10
@@ -24,9 +25,10 @@ MAX_CONTACTS_TOLD = 64
 
 Scalar = str | int | float | bool | None
 Nonce = Annotated[bytes, Field(min_length=32, max_length=32)]
+Secret = Annotated[bytes, Field(min_length=SECRET_BYTES, max_length=SECRET_BYTES)]
 LinkId = Annotated[bytes, Field(max_length=16)]
 """Names one link of two peers: the first 16 bytes of its control lane's nonce; empty for none."""
-RefusalCode = Literal["identity", "self", "version", "run", "policy", "duplicate", "session"]
+RefusalCode = Literal["identity", "self", "version", "run", "policy", "duplicate"]
 
 
 class Challenge(Message):
@@ -52,16 +54,14 @@ class Hello(Message):
     peer: PeerId
     instance: Annotated[bytes, Field(min_length=8, max_length=8)]
     """Random bytes of the sender's process: another instance of the same peer is that node restarted."""
-    lane: Annotated[int, Field(ge=0, le=MAX_LANES)]
-    """0 is the control lane, which makes the link; 1 and up are bulk lanes that join it."""
-    session: LinkId
-    """The link that this bulk lane joins; empty on a control lane."""
+    secret: Secret
+    """Random bytes for this connection: the sender's share of what the keys of the link's bulk lanes come from."""
     lost: LinkId
     """The last link that the sender had with the receiver and has no more."""
     role: Literal["member", "observer"]
     fingerprint: OptionalDigest
     run: Annotated[bytes, Field(max_length=MAX_RUN_BYTES)]
-    """msgpack of the run's fields, so that a refusal can name those that differ; empty on a bulk lane."""
+    """msgpack of the run's fields, so that a refusal can name those that differ."""
 
 
 class Accepted(Message):

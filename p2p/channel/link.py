@@ -1,4 +1,7 @@
-"""A link: the control lane and the bulk lanes between this node and one peer. It lives and ends as a whole."""
+"""A link: the control lane and the bulk lanes between this node and one peer. It lives and ends as a whole.
+
+The control lane is TLS; small messages need not be fast. Bulk lanes carry tensors in sealed records.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,9 @@ from typing import Protocol
 from p2p.channel.connection import Connection
 from p2p.channel.handshake import Established
 from p2p.channel.hello import OPEN_MESSAGES, Bye, Contacts, Hello, Refused, decode_one_of
+from p2p.channel.lanes import LaneUp
+from p2p.channel.meter import Meter
+from p2p.channel.sealed_transport import SealedTransport
 from p2p.channel.tuning import under_way
 from p2p.channel.widening import Flow, Widening
 from p2p.contact import SignedContact
@@ -58,6 +64,7 @@ class Link:
         self.hello: Hello = established.hello
         self.peer: str = established.hello.peer
         self.id = established.link
+        self.secret = established.secret
         self.dialled = established.dialled
         self.handler = handler
         self.ended: str | None = None
@@ -67,7 +74,7 @@ class Link:
         self._widening = Widening(under_way())
         self._on_end = on_end
         self.on_contacts = on_contacts
-        control.hand_over(_LaneSink(self, 0), 0)
+        control.hand_over(_LaneSink(self, 0))
 
     @property
     def address(self) -> tuple[str, int]:
@@ -89,12 +96,11 @@ class Link:
         delivered, received, round_trips, lanes = zip(*flows, strict=True)
         return self._widening.read(now, Flow(sum(delivered), sum(received), min(round_trips), sum(lanes)))
 
-    def attach(self, lane: int, connection: Connection) -> None:
+    def attach(self, up: LaneUp, meter: Meter) -> None:
         """Add a bulk lane."""
-        assert lane > 0, "the control lane is there from the start"
-        assert lane not in self._bulk, "one connection a lane"
-        self._bulk[lane] = connection
-        connection.hand_over(_LaneSink(self, lane), lane)
+        assert up.lane not in self._bulk, "one connection a lane"
+        connection = self._bulk[up.lane] = Connection(_LaneSink(self, up.lane), meter, "bulk")
+        SealedTransport(up.tcp, connection, up.sealer, up.opener)
         self._lane_added.set()
 
     def send(self, data: bytes) -> bool:
@@ -180,8 +186,8 @@ class _LaneSink:
         self._payload: Sequence[memoryview] | None = None
         self._dropped = False
 
-    def connected(self, _connection: Connection) -> None:
-        raise AssertionError("a lane is connected before it has a link")
+    def connected(self, connection: Connection) -> None:
+        """Nothing to do: a lane joins its link, or makes it, when it is ready."""
 
     def frame_begins(self, message: bytes, payload_bytes: int) -> Sequence[memoryview] | None:
         self._message = decode_one_of(message, OPEN_MESSAGES, MAX_MESSAGE_BYTES)

@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 from p2p.channel.certificate import BadCertificate
 from p2p.channel.connection import Connection
@@ -17,9 +18,11 @@ from p2p.channel.greeting import (
     OnEstablished,
 )
 from p2p.channel.handshake import Refusal, Terms
+from p2p.channel.lanes import LaneUp, SecretOf, answer_lane, begins_with_magic
 from p2p.channel.meter import Meter
 from p2p.channel.secure import secure_accepted
 from p2p.errors import SwarmError
+from p2p.protocol.model import BadMessage
 
 MAX_UNPROVEN = 64
 """Connections in the handshake at once. One more ends the oldest: a flood cannot keep honest peers out for long."""
@@ -59,6 +62,13 @@ def _bind(host: str, port: int) -> socket.socket:
     return listening
 
 
+class LaneDoor(NamedTuple):
+    """Where bulk lanes come in."""
+
+    secret_of: SecretOf
+    attach: Callable[[LaneUp], None]
+
+
 class Listener:
     """`report(who, reason)`: somebody was refused; `who` is the peer id if it was proved, else the address."""
 
@@ -68,11 +78,12 @@ class Listener:
         context: ssl.SSLContext,
         meter: Meter,
         on_established: OnEstablished,
+        lane_door: LaneDoor,
         report: Callable[[str, str], None],
         handshake_seconds: float = HANDSHAKE_SECONDS,
     ) -> None:
         self._terms, self._context, self._meter = terms, context, meter
-        self._on_established, self._report = on_established, report
+        self._on_established, self._lane_door, self._report = on_established, lane_door, report
         self._seconds = handshake_seconds
         self._unproven: dict[asyncio.Task[None], str] = {}
         """Address of each, the oldest first."""
@@ -126,7 +137,7 @@ class Listener:
             self._loop.add_reader(self._socket, self._accept)
 
     def _close_unclaimed(self, accepted: socket.socket, _task: asyncio.Task[None]) -> None:
-        """A task that was cancelled before its first step leaves its socket to us."""
+        """A task that was cancelled, or that let nobody in, leaves its socket to us."""
         if accepted in self._unclaimed:
             self._unclaimed.remove(accepted)
             accepted.close()
@@ -136,27 +147,35 @@ class Listener:
         self._unproven.pop(task, None)
 
     async def _greet(self, accepted: socket.socket, address: str) -> None:
-        self._unclaimed.remove(accepted)
         greeting = ListenerGreeting(self._terms, self._on_established)
         connection = Connection(greeting, self._meter)
         try:
-            await self._shake_hands(accepted, greeting, connection)
+            async with asyncio.timeout(self._seconds):
+                if await begins_with_magic(accepted):
+                    await self._let_lane_in(accepted)
+                    return
+                self._unclaimed.remove(accepted)
+                await secure_accepted(connection, accepted, self._context, self._seconds + 1)
+                await greeting.done
             return
         except Refusal as refusal:
-            if refusal.code not in ("duplicate", "session"):
+            if refusal.code != "duplicate":
                 self._report(refusal.peer or address, refusal.reason)
             await connection.wait_closed()  # it reads why
         except TimeoutError:
             self._report(address, f"did not prove who it is within {self._seconds:g} s")
         except (ssl.SSLError, BadCertificate) as error:
             self._report(address, f"does not speak our protocol: {getattr(error, 'reason', None) or error}")
+        except BadMessage as error:
+            self._report(address, f"asked for a bulk lane of a link that it does not know: {error}")
         except OSError:
             pass  # it hung up: a port scan, a health check, or the slower of two dials; nothing to tell
         finally:
             if greeting.outcome is None:
                 connection.abort("not linked")
 
-    async def _shake_hands(self, accepted: socket.socket, greeting: ListenerGreeting, connection: Connection) -> None:
-        async with asyncio.timeout(self._seconds):
-            await secure_accepted(connection, accepted, self._context, self._seconds + 1)
-            await greeting.done
+    async def _let_lane_in(self, accepted: socket.socket) -> None:
+        up = await answer_lane(accepted, self._lane_door.secret_of)
+        if up is not None:
+            self._unclaimed.remove(accepted)
+            self._lane_door.attach(up)

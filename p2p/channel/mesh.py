@@ -6,6 +6,7 @@ Whom it dials and whom it tells of whom is decided in `Acquaintances`; this is t
 from __future__ import annotations
 
 import asyncio
+import hmac
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from random import Random
@@ -14,14 +15,16 @@ from typing import Literal, Protocol
 from p2p.channel.acquaintances import Acquaintances, Dial, Tell
 from p2p.channel.certificate import client_context, server_context
 from p2p.channel.connection import Connection
-from p2p.channel.dial import DialSettings, dial_any, dial_one
+from p2p.channel.dial import DialSettings, dial_any
 from p2p.channel.dialler import NEVER
 from p2p.channel.greeting import HANDSHAKE_SECONDS
 from p2p.channel.handshake import Established, Refusal, Terms, refusal
 from p2p.channel.hello import MAX_LANES, PROTOCOL_VERSION, Contacts, Hello, RunIdentity
+from p2p.channel.lanes import LaneRefused, LaneUp, dial_lane
 from p2p.channel.link import Link, LinkLost, MessageHandler
-from p2p.channel.listener import Listener
+from p2p.channel.listener import LaneDoor, Listener
 from p2p.channel.meter import Lane, Load, Meter, WireBytes
+from p2p.channel.sealing import SECRET_BYTES
 from p2p.contact import MAX_KNOWN, Contact, SignedContact
 from p2p.identity import Identity
 from p2p.protocol.message import Message
@@ -85,7 +88,13 @@ class Mesh:
             terms, client_context(), self._meter, self._on_established, handshake_seconds
         )
         self._listener = Listener(
-            terms, server_context(identity), self._meter, self._on_established, handler.on_refused, handshake_seconds
+            terms,
+            server_context(identity),
+            self._meter,
+            self._on_established,
+            LaneDoor(self._secret_of, self._attach),
+            handler.on_refused,
+            handshake_seconds,
         )
 
     # --- for the owner
@@ -225,8 +234,7 @@ class Mesh:
             version=PROTOCOL_VERSION,
             peer=self.peer_id,
             instance=self.instance,
-            lane=0,
-            session=b"",
+            secret=os.urandom(SECRET_BYTES),
             lost=b"" if peer in self._links else self._lost.get(peer, b""),
             role=self._role,
             fingerprint=self._run.fingerprint,
@@ -238,9 +246,6 @@ class Mesh:
         current = self._links.get(hello.peer)
         if self._closing:
             return refusal("policy", "this node is leaving", peer=hello.peer)
-        if hello.lane > 0:
-            fits = current and current.id == hello.session and not current.has_lane(hello.lane)
-            return None if fits else refusal("session", "no link that this lane could join", peer=hello.peer)
         if current is None or current.hello.instance != hello.instance or current.id == hello.lost:
             return None
         return refusal("duplicate", "another connection is already in use", peer=hello.peer)
@@ -252,12 +257,6 @@ class Mesh:
         current = self._links.get(hello.peer)
         if self._closing:
             connection.abort("leaving")
-            return
-        if hello.lane > 0:
-            if current is None or current.id != hello.session or current.has_lane(hello.lane):
-                connection.abort("its link has ended")
-            else:
-                current.attach(hello.lane, connection)
             return
         if current is not None:
             restarted = current.hello.instance != hello.instance
@@ -337,10 +336,10 @@ class Mesh:
         pause = 0.05
         while link.ended is None:
             try:
-                await dial_one(self._dial_settings, link.peer, link.address, lane, link.id)
-            except Refusal as refused:
-                if refused.code != "session" or pause > 2.0:
-                    link.shut(f"bulk lane {lane}: {refused.reason}")
+                await self._dial_lane(link, lane)
+            except LaneRefused as refused:  # it may have to hear yet that the link is in use
+                if pause > 2.0:
+                    link.shut(f"bulk lane {lane}: {refused}")
             except OSError as error:
                 link.shut(f"bulk lane {lane}: {error or 'timed out'}")
             else:
@@ -351,10 +350,31 @@ class Mesh:
     async def _widen(self, link: Link) -> None:
         """Dial one more bulk lane; if that does not work, the link does with those that it has."""
         try:
-            await dial_one(self._dial_settings, link.peer, link.address, link.lanes + 1, link.id)
-        except (Refusal, OSError):
+            await self._dial_lane(link, link.lanes + 1)
+        except OSError:
             return
         self._widened.discard(link)
+
+    async def _dial_lane(self, link: Link, lane: int) -> None:
+        """Raises LaneRefused, OSError."""
+        self._attach(await dial_lane(link.address, link.id, link.secret, lane, self._dial_settings.seconds))
+
+    def _secret_of(self, link_id: bytes, lane: int) -> bytes | None:
+        link = self._joinable(link_id, lane)
+        return None if link is None else link.secret
+
+    def _attach(self, up: LaneUp) -> None:
+        link = self._joinable(up.link, up.lane)
+        if link is None:  # it has ended meanwhile
+            up.tcp.close()
+        else:
+            link.attach(up, self._meter)
+
+    def _joinable(self, link_id: bytes, lane: int) -> Link | None:
+        """The link that this lane can join."""
+        links = (link for link in self._links.values() if hmac.compare_digest(link.id, link_id))
+        link = next(links, None)
+        return link if link is not None and 0 < lane <= MAX_LANES and not link.has_lane(lane) else None
 
     def _spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -48,8 +48,8 @@ class Load(NamedTuple):
 class Gauge:
     """Counts one connection. Holds a duplicate of its socket, so that the last figures can be read at its end."""
 
-    def __init__(self, descriptor: int) -> None:
-        self.lane: Lane = "control"
+    def __init__(self, descriptor: int, lane: Lane = "control") -> None:
+        self.lane: Lane = lane
         self.frames_sent = self.frames_received = 0
         self._last: WireBytes | None = None
         self.socket: socket.socket | None = socket.socket(fileno=os.dup(descriptor))
@@ -129,9 +129,9 @@ class Meter:
         self._open: set[Gauge] = set()
         self._closed: dict[Lane, WireBytes] = {"control": WireBytes(0, 0), "bulk": WireBytes(0, 0)}
 
-    def attach(self, connection: socket.socket) -> Gauge:
+    def attach(self, connection: socket.socket, lane: Lane = "control") -> Gauge:
         self.exact = self.exact and tcp_counts(connection) is not None
-        gauge = Gauge(connection.fileno())
+        gauge = Gauge(connection.fileno(), lane)
         self._open.add(gauge)
         self.idle.clear()
         return gauge

@@ -47,8 +47,7 @@ def terms(
         version=PROTOCOL_VERSION,
         peer=identity.peer_id,
         instance=bytes(8),
-        lane=0,
-        session=b"",
+        secret=identity.peer_id.encode()[-32:],
         lost=b"",
         role="member",
         fingerprint=run.fingerprint,
@@ -70,9 +69,8 @@ def converse(listener: Handshake, dialler: Handshake) -> list[str]:
     return said
 
 
-def pair(listener: Terms, dialler: Terms, lane: int = 0) -> tuple[ListenerHandshake, DiallerHandshake]:
-    session = bytes(16) if lane else b""
-    return ListenerHandshake(listener), DiallerHandshake(dialler, listener.identity.peer_id, lane, session)
+def pair(listener: Terms, dialler: Terms) -> tuple[ListenerHandshake, DiallerHandshake]:
+    return ListenerHandshake(listener), DiallerHandshake(dialler, listener.identity.peer_id)
 
 
 @pytest.mark.parametrize(("listener", "dialler"), [(SMALL, LARGE), (LARGE, SMALL)])
@@ -85,21 +83,20 @@ def test_both_learn_who_the_other_is_and_name_the_link_alike(listener: Identity,
     assert ours.outcome.link == theirs.outcome.link
     assert (ours.outcome.hello.peer, theirs.outcome.hello.peer) == (dialler.peer_id, listener.peer_id)
     assert (ours.outcome.dialled, theirs.outcome.dialled) == (False, True)
+    assert ours.outcome.secret == theirs.outcome.secret
+    assert ours.outcome.secret == dialler.peer_id.encode()[-32:] + listener.peer_id.encode()[-32:]
 
 
-@pytest.mark.parametrize("lane", [0, 3])
 @pytest.mark.parametrize(("listener", "dialler"), [(SMALL, LARGE), (LARGE, SMALL)])
-def test_exactly_one_side_decides(listener: Identity, dialler: Identity, lane: int) -> None:
+def test_exactly_one_side_decides(listener: Identity, dialler: Identity) -> None:
     asked: list[str] = []
 
     def asks(who: Identity) -> Callable[[Established], None]:
         return lambda established: asked.append(who.peer_id)
 
-    ours, theirs = pair(terms(listener, decide=asks(listener)), terms(dialler, decide=asks(dialler)), lane)
+    ours, theirs = pair(terms(listener, decide=asks(listener)), terms(dialler, decide=asks(dialler)))
     converse(ours, theirs)
-    assert asked == [listener.peer_id if lane else SMALL.peer_id]
-    assert ours.outcome is not None
-    assert (ours.outcome.hello.lane, ours.outcome.hello.session) == (lane, bytes(16) if lane else b"")
+    assert asked == [SMALL.peer_id]
 
 
 def test_a_forged_dialler_is_refused() -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from p2p.channel.hello import (
     MAX_CONTACTS_TOLD,
     MAX_HELLO_BYTES,
-    MAX_LANES,
     MAX_RUN_BYTES,
     OPEN_MESSAGES,
     Bye,
@@ -34,8 +33,7 @@ def test_the_longest_hello_survives_the_wire_within_the_limit() -> None:
         version=1 << 16,
         peer=Identity.generate().peer_id,
         instance=bytes(8),
-        lane=MAX_LANES,
-        session=bytes(16),
+        secret=bytes(32),
         lost=bytes(16),
         role="observer",
         fingerprint=bytes(32),

@@ -14,13 +14,15 @@ import p2p.channel.listener
 from p2p.channel.certificate import client_context, server_context
 from p2p.channel.frames import HEADER, frame_head
 from p2p.channel.handshake import DiallerHandshake
-from p2p.channel.hello import MAX_HELLO_BYTES, Challenge, Proof, Refused, decode_one_of
+from p2p.channel.hello import MAX_HELLO_BYTES, MAX_LANES, Challenge, Proof, Refused, decode_one_of
+from p2p.channel.lanes import MAGIC, LaneRefused, dial_lane
 from p2p.channel.listener import CannotListen, PortInUse
+from p2p.channel.sealing import OVERHEAD_BYTES, SALT_BYTES, Sealer
 from p2p.errors import SwarmError
 from p2p.identity import Identity
 from p2p.protocol.message import Message
 from p2p.protocol.messages import encode
-from tests.p2p.channel.nodes import Node, NodeFactory
+from tests.p2p.channel.nodes import Node, NodeFactory, bulk
 from tests.p2p.channel.test_handshake import terms
 
 KINDS: dict[str, type[Message]] = {kind.KIND: kind for kind in (Challenge, Refused)}
@@ -209,12 +211,44 @@ async def test_a_port_scan_is_nothing_to_tell(new_node: NodeFactory, visit: Call
 
 async def test_a_lane_for_a_link_that_is_not_there_is_refused(new_node: NodeFactory, visit: Callable) -> None:
     node = await new_node()
-    visitor = await visit(node)
-    handshake = DiallerHandshake(terms(Identity.generate()), node.peer, lane=1, session=bytes(16))
-    for message in handshake.receive(encode(await visitor.hear())):
-        visitor.say(message)
-    assert await visitor.hear() == Refused(code="session", reason="no link that this lane could join")
+    with pytest.raises(LaneRefused, match="no link that this lane could join"):
+        await dial_lane(("127.0.0.1", node.port), bytes(16), bytes(64), 1, 10.0)
+    assert not node.said("refused")
+
+
+async def test_a_lane_by_who_does_not_know_the_secret_is_refused(new_node: NodeFactory, visit: Callable) -> None:
+    node, peer = await new_node(), await new_node()
+    peer.mesh.dial(node.contact())
+    await asyncio.gather(peer.linked(node), node.linked(peer))
+    [link] = node.mesh._links.values()
+    visitor = await visit(node, tls=False)
+    visitor.writer.write(MAGIC + link.id + bytes([2]) + bytes(SALT_BYTES))
+    assert await visitor.reader.readexactly(SALT_BYTES + OVERHEAD_BYTES)
+    visitor.writer.write(Sealer(bytes(32)).greeting())
     assert await visitor.is_cut_off()
+    await node.until(lambda: node.said("refused"))
+    assert "a bulk lane of a link that it does not know" in node.said("refused")[0][1]
+    assert node.mesh.peers() == {peer.peer}
+
+
+@pytest.mark.parametrize("lane", [0, 1, MAX_LANES + 1])
+async def test_a_lane_that_is_taken_or_cannot_be_is_refused(new_node: NodeFactory, lane: int) -> None:
+    node, peer = await new_node(), await new_node()
+    peer.mesh.dial(node.contact())
+    await asyncio.gather(peer.linked(node), node.linked(peer))
+    await peer.mesh.send_bulk(node.peer, bulk(1), [memoryview(b"x")])  # there is lane 1 on both sides
+    await node.until(lambda: node.messages)
+    [link] = node.mesh._links.values()
+    with pytest.raises(LaneRefused):
+        await dial_lane(("127.0.0.1", node.port), link.id, link.secret, lane, 10.0)
+
+
+async def test_who_asks_for_a_lane_and_says_no_more_is_cut_off(new_node: NodeFactory, visit: Callable) -> None:
+    node = await new_node(handshake_seconds=0.3)
+    visitor = await visit(node, tls=False)
+    visitor.writer.write(MAGIC)
+    assert await visitor.is_cut_off()
+    await node.until(lambda: node.said("refused"))
 
 
 async def test_a_man_in_the_middle_with_his_own_certificate_gets_nothing(new_node: NodeFactory) -> None:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 import p2p.channel.connection
 import p2p.channel.link
 import p2p.channel.widening
-from p2p.channel.connection import READ_BYTES, UNDECRYPTED_BYTES
 from p2p.channel.frames import MAX_PAYLOAD_BYTES
 from p2p.channel.hello import Contacts, RunIdentity
 from p2p.channel.link import LinkLost
 from p2p.channel.mesh import Mesh
+from p2p.channel.sealed_transport import WORTH_SLEEPING_FOR
+from p2p.channel.sealing import RECORD_BYTES
 from p2p.channel.tuning import look_for_room
 from tests.p2p.channel.nodes import DEADLINE_SECONDS, RUN, Node, NodeFactory, bulk, small, sorted_identities
 
@@ -134,8 +135,8 @@ async def test_a_payload_arrives_though_its_lane_looks_for_room(
 @pytest.mark.parametrize("wanted", [True, False])
 async def test_the_end_of_a_payload_arrives_though_nothing_follows_it(new_node: NodeFactory, wanted: bool) -> None:
     a, b = await linked_pair(new_node)
-    step = UNDECRYPTED_BYTES // 3
-    sizes = [1, *range(READ_BYTES - step, 2 * READ_BYTES + 2 * UNDECRYPTED_BYTES, step), 1_000_000]
+    step = WORTH_SLEEPING_FOR // 2
+    sizes = [1, *range(step, 2 * RECORD_BYTES + 2 * WORTH_SLEEPING_FOR, step), 1_000_000]
     for number, size in enumerate(sizes):
         b.memory = lambda size: [memoryview(bytearray(size))] if wanted else None
         payload = os.urandom(size)
@@ -303,8 +304,10 @@ async def test_a_link_that_only_one_side_has_lost_is_replaced(new_node: NodeFact
     await lost.mesh.send_bulk(deaf.peer, bulk(1), [])
     await deaf.until(lambda: deaf.messages)
     link = deaf.mesh._links[lost.peer]
+    link._control._transport.pause_reading()  # type: ignore[union-attr]  # so that it does not notice
+    for connection in link._bulk.values():
+        asyncio.get_running_loop().remove_reader(connection._transport.get_extra_info("socket"))
     for connection in link._connections():
-        connection._transport.pause_reading()  # type: ignore[union-attr]  # so that it does not notice
         connection.eof_received = lambda: None  # type: ignore[method-assign]
     lost.mesh._links[deaf.peer].shut("the network said so", tell=False)
     await lost.until(lambda: len(lost.said("up")) == 2)
@@ -394,7 +397,7 @@ async def test_an_address_that_is_none_is_one_that_does_not_answer(new_node: Nod
     await b.linked(a)
 
 
-async def test_the_wire_is_counted_with_tls_and_within_two_percent(new_node: NodeFactory) -> None:
+async def test_the_wire_is_counted_as_encrypted_and_within_two_percent(new_node: NodeFactory) -> None:
     a, b = await linked_pair(new_node)
     data = memoryview(bytes(1 << 20))
     for number in range(32):
