@@ -20,8 +20,10 @@ from typing import Any
 
 from p2p.channel.certificate import client_context
 from p2p.channel.frames import HEADER, frame_head
-from p2p.channel.handshake import DiallerHandshake, Refusal, Terms
+from p2p.channel.handshake import DiallerHandshake, Established, Refusal, Terms
 from p2p.channel.hello import MAX_HELLO_BYTES, OPEN_MESSAGES, RunIdentity
+from p2p.channel.lanes import MAGIC, dial_lane
+from p2p.channel.sealing import OVERHEAD_BYTES, RECORD_BYTES, Sealer
 from p2p.contact import Contact
 from p2p.identity import Identity
 from p2p.protocol.message import Message
@@ -130,10 +132,11 @@ class Attack:
                     await self.random.choice(kinds)()
 
     async def stranger(self) -> None:
-        """No TLS, or half of one."""
+        """No TLS, or half of one; a lane of no link."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.target.port)
         hello = bytes.fromhex("1603010200010001fc0303") + self.random.randbytes(500)
-        writer.write(self.random.choice((mutated(self.random, hello), b"GET / HTTP/1.1\r\n\r\n", hello[:9])))
+        lane = MAGIC + self.random.randbytes(self.random.choice((0, 30, 33, 100)))
+        writer.write(self.random.choice((mutated(self.random, hello), b"GET / HTTP/1.1\r\n\r\n", hello[:9], lane)))
         self.tally.count("stranger without TLS")
         if self.random.random() < 0.5:
             writer.write_eof()
@@ -161,29 +164,37 @@ class Attack:
         for message in handshake.receive(await self._frame(reader)):
             writer.write(frame_head(encode(message)))
         assert handshake.outcome is not None
-        await self._speak(reader, writer, bulk=False)
+        await self._speak(reader, writer)
         if self.random.random() < 0.3:
             with contextlib.suppress(*ERRORS):
-                await self._bulk_lane(identity, handshake.outcome.link)
+                await self._bulk_lane(handshake.outcome)
         await self._end(reader, writer)
 
-    async def _bulk_lane(self, identity: Identity, link: bytes) -> None:
-        reader, writer = await self._open()
-        handshake = DiallerHandshake(self._terms(identity), self.target.peer, lane=1, session=link)
-        try:
-            for _ in range(2):
-                for message in handshake.receive(await self._frame(reader)):
-                    writer.write(frame_head(encode(message)))
-            await self._speak(reader, writer, bulk=True)
-        finally:
-            await self._end(reader, writer)
+    async def _bulk_lane(self, link: Established) -> None:
+        up = await dial_lane(("127.0.0.1", self.target.port), link.link, link.secret, 1, ANSWER_SECONDS)
+        with up.tcp:
+            for _ in range(self.random.randrange(1, FRAMES_A_LINK)):
+                records = self._sealed(up.sealer, self._framed(self._data(), bulk=True))
+                await asyncio.get_running_loop().sock_sendall(up.tcp, records)
+                self.tally.count("frame of a proved peer, with payload")
 
-    async def _speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, bulk: bool) -> None:
+    def _sealed(self, sealer: Sealer, data: bytes) -> bytes:
+        """Mostly good records, of any sizes."""
+        size = self.random.choice((1, 20, 1000, RECORD_BYTES))
+        pieces = [data[at : at + size] for at in range(0, min(len(data), 50 * size), size)]
+        room = memoryview(bytearray(len(data) + OVERHEAD_BYTES * len(pieces)))
+        stop = 0
+        for piece in pieces:
+            stop += sealer.seal(piece, room[stop:])
+        sealed = bytes(room[:stop])
+        return mutated(self.random, sealed) if self.random.random() < 0.02 else sealed
+
+    async def _speak(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(self.random.randrange(1, FRAMES_A_LINK)):
             if writer.is_closing() or reader.at_eof():
                 return
-            writer.write(self._framed(self._data(), bulk))
-            self.tally.count("frame of a proved peer, with payload" if bulk else "frame of a proved peer")
+            writer.write(self._framed(self._data()))
+            self.tally.count("frame of a proved peer")
             await writer.drain()
             await asyncio.sleep(0)
 
