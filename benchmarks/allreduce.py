@@ -240,7 +240,7 @@ def explain(print_and_log: Report) -> None:
     for name, kind in ((OURS, Ours), (GLOO, Gloo), (UNIFORM8, Hivemind)):
         print_and_log(f"  {name}: {' '.join((kind.__doc__ or '').split())}")
     print_and_log(
-        "  bytes: ours as received at the sockets, TLS included; others' at the loopback device, TCP headers included."
+        "  bytes: ours as received at the sockets, as encrypted; others' at the loopback device, TCP headers included."
     )
     print_and_log(
         "  CPU: a value and node; hivemind's processes start others and are not counted. Error: relative, L2.\n"

@@ -56,7 +56,7 @@ def relative_error(result: Floats, members: int, count: int, divisor: float) -> 
 
 
 class Ours:
-    """int8 block-1024 over TLS 1.3. Timed: quantise, exchange, reduce, digest the mean, decode it into fp32."""
+    """int8 block-1024 by AES-256-GCM. Timed: quantise, exchange, reduce, digest the mean, decode it into fp32."""
 
     divisor = 1
 
@@ -260,14 +260,14 @@ class Hivemind:
 
 
 CONTENDERS: dict[str, Callable[[int, int, int, Exchange], Contender]] = {
-    "ours int8 TLS": Ours,
+    "ours int8 AES": Ours,
     "gloo fp32": Gloo,
     "hivemind uniform8": lambda *where: Hivemind(*where, compression="Uniform8BitQuantization"),
     "hivemind none": lambda *where: Hivemind(*where, compression="NoCompression"),
 }
-BYTES_PER_VALUE = {"ours int8 TLS": 11, "gloo fp32": 6, "hivemind uniform8": 18, "hivemind none": 18}
+BYTES_PER_VALUE = {"ours int8 AES": 11, "gloo fp32": 6, "hivemind uniform8": 18, "hivemind none": 18}
 """Memory of one process, roughly: decides what may be started together."""
-WIRE_BITS = {"ours int8 TLS": 8 + 32 / 1024, "gloo fp32": 32.0, "hivemind uniform8": 8.0, "hivemind none": 32.0}
+WIRE_BITS = {"ours int8 AES": 8 + 32 / 1024, "gloo fp32": 32.0, "hivemind uniform8": 8.0, "hivemind none": 32.0}
 """Bits of a value on the wire, by formula."""
 
 
@@ -291,7 +291,7 @@ def obey(name: str, rank: int, members: int, count: int, pipe: Any, options: dic
         return texts
 
     build: Callable[..., Contender] = CONTENDERS[name]
-    contender = build(rank, members, count, exchange, **(options if name == "ours int8 TLS" else {}))
+    contender = build(rank, members, count, exchange, **(options if name == "ours int8 AES" else {}))
     pipe.send("ready")
     gc.freeze()
     while True:

@@ -2,11 +2,11 @@
 
     python benchmarks/links.py [--values 10] [--members 4] [--only NAME,...]     (root, /dev/net/tun, a C compiler)
 
-Mesh, TLS and reducer of a real node, one process and network namespace each; between them access links with rate,
+Mesh and reducer of a real node, one process and network namespace each; between them access links with rate,
 delay, loss and a queue, emulated by a program of ours (link_emulator.c), for kernels without netem. Each case reduces
 one int8 vector several times; the first is a warm-up: connections are young. `bound` is 2(N-1)/N times the codes' bytes
-over the rate, or for unequal links what the best shares of the work take. In brackets: with the headers of TLS, TCP, IP
-and Ethernet, and a round trip, half of it until the first Go has come and half for the last mean's way;
+over the rate, or for unequal links what the best shares of the work take. In brackets: with the headers of records,
+TCP, IP and Ethernet, and a round trip, half of it until the first Go has come and half for the last mean's way;
 acknowledgements, which share the links, are not counted. Between two reduces there is a pause, as nodes train then:
 after 10 s without data BBR takes the round trip's time anew, for which it stops sending otherwise. The namespaces'
 congestion control is reno, which stands for what most machines have: there only it and BBR may be chosen. The machine
@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.link_hosts import Hosts, Line, NoLinks, Way
 from benchmarks.report import Report
 from ops.codec import get_codec
+from p2p.channel.sealing import OVERHEAD_BYTES, RECORD_BYTES
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.messages import Plan, Ready, encode
 from p2p.protocol.plan import Head, Rules, fresh
@@ -39,8 +40,8 @@ from p2p.protocol.shares import Rates, best_shares, seconds
 WORKER = Path(__file__).with_name("links_node.py")
 LOG = Path(__file__).with_suffix(".log")
 FINGERPRINT = bytes(32)
-HEADERS = 1514 / 1448 * (16384 + 22) / 16384
-"""Ethernet's, IP's and TCP's around 1448 bytes, and TLS' around 16 KiB."""
+HEADERS = 1514 / 1448 * (RECORD_BYTES + OVERHEAD_BYTES) / RECORD_BYTES
+"""Ethernet's, IP's and TCP's around 1448 bytes, and those of sealed records."""
 
 
 @dataclass(frozen=True)
