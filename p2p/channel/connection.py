@@ -9,12 +9,13 @@ from typing import Protocol, cast
 
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
 from p2p.channel.meter import Gauge, Lane, Meter
+from p2p.channel.sealing import RECORD_BYTES
 from p2p.channel.tuning import look_for_room, open_wide, pace, tune
 from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.model import BadMessage
 
-WRITE_BYTES = 128 << 10
-"""Payload handed to the transport at once: what is encrypted in one go stays in the cache."""
+WRITE_BYTES = RECORD_BYTES
+"""Payload handed to the transport at once."""
 HIGH_WATER_BYTES = 512 << 10
 PAYS_AFTER = 10.0
 """Round trips that the rest would take at the present rate. A connection that begins anew needs some of them to find

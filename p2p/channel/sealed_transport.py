@@ -57,7 +57,6 @@ class SealedTransport(asyncio.Transport):
         self._protocol = protocol
         self._sealer, self._opener = sealer, opener
         self._loop = asyncio.get_running_loop()
-        self._scratch = memoryview(bytearray(RECORD_BYTES))
         self._low_water = 1
         self._unsent: deque[_Sealed] = deque()
         self._unsent_bytes = 0
@@ -84,7 +83,7 @@ class SealedTransport(asyncio.Transport):
     def _on_readable(self) -> None:
         room = BURST_BYTES
         while room > 0 and not self._ended:
-            buffer = self._scratch if self._closing else self._opener.buffer()
+            buffer = memoryview(bytearray(RECORD_BYTES)) if self._closing else self._opener.buffer()
             try:
                 count = self._tcp.recv_into(buffer)
             except (BlockingIOError, InterruptedError):
@@ -112,8 +111,9 @@ class SealedTransport(asyncio.Transport):
                     opener.open(target[:size])
                     protocol.buffer_updated(size)
                 else:
-                    opener.open(self._scratch[:size])
-                    self._hand_over(self._scratch[:size])
+                    plain = memoryview(bytearray(size))
+                    opener.open(plain)
+                    self._hand_over(plain)
         except BadMessage as error:
             protocol.garbled(error)
 

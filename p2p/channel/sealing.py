@@ -1,11 +1,12 @@
 """Sealed records, sans I/O: what bulk lanes carry instead of TLS records.
 
-On the wire: u32 length of the plain bytes (little endian), then as many bytes of AES-256-GCM and its tag of 16. Records
-are eight times as large as TLS' and are sealed from where the payload lies, and opened to where it belongs: encryption
-is the only time that the program touches it. Keys are fresh for each lane and direction (HKDF-SHA256, RFC 5869): both
-sides' shares of the link's secret, which they told each other over the control lane's TLS, and both sides' salts. A
-record's number is its nonce, so records cannot be repeated, left out or swapped unnoticed; after RECORDS_A_KEY another
-key follows from the present one, long before GCM would wear out (NIST SP 800-38D, appendix B).
+On the wire: u32 length of the plain bytes (little endian), then as many bytes of AES-256-GCM and its tag of 16.
+Records are sixteen times as large as TLS', and are sealed from where the payload lies and opened to where it belongs:
+encryption is the only time that the program touches it. Keys are fresh for each lane and direction (HKDF-SHA256, RFC
+5869): they come from both sides' shares of the link's secret, which they told each other over the control lane's TLS,
+and both sides' salts. A record's number is its nonce, so records cannot be repeated, left out or swapped unnoticed;
+after RECORDS_A_KEY another key follows from the present one, long before GCM would wear out (NIST SP 800-38D,
+appendix B).
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from p2p.protocol.model import BadMessage
 
-RECORD_BYTES = 128 << 10
-"""Plain bytes of the largest record: a record stays in the cache while it is sealed and handed to the kernel."""
+RECORD_BYTES = 256 << 10
+"""Plain bytes of the largest record: it stays in the cache while it is sealed and handed to the kernel."""
 HEADER = struct.Struct("<I")
 TAG_BYTES = 16
 OVERHEAD_BYTES = HEADER.size + TAG_BYTES

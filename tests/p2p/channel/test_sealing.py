@@ -88,7 +88,7 @@ def test_a_repeated_record_is_noticed() -> None:
 
 
 def test_a_record_beyond_the_limit_is_refused_by_its_header() -> None:
-    with pytest.raises(BadMessage, match="where 131072 are allowed"):
+    with pytest.raises(BadMessage, match=f"where {RECORD_BYTES} are allowed"):
         opened(Opener(KEY), HEADER.pack(RECORD_BYTES + 1))
 
 
