@@ -8,6 +8,9 @@ from p2p.protocol import bitmap
 from p2p.protocol.messages import Plan
 from p2p.protocol.pieces import Grid
 
+LIGHT = 0.8
+"""Less than so much of an equal share is not the rounding to whole pieces."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
@@ -75,6 +78,10 @@ class Routes:
     def pieces(self, rank: int) -> list[int]:
         """What a member owns, in the order of the vector."""
         return self.owned.get(rank, [])
+
+    def is_light(self, rank: int) -> bool:
+        """Whether a member owns clearly less than its equal share, or nothing."""
+        return len(self.pieces(rank)) < LIGHT * len(self.grid) / len(self.owned)
 
     def to_contribute(self, rank: int) -> list[int]:
         """Pieces that want this member's codes: one of each owner in turn, from behind its own rank on, so that

@@ -191,7 +191,8 @@ class Reducer:
         if attempt is None or attempt.done.done():
             self._meter.pause()
         else:
-            self._meter.read(asyncio.get_running_loop().time(), load, attempt.backlogged)
+            light = attempt.core.routes.is_light(attempt.core.rank)
+            self._meter.read(asyncio.get_running_loop().time(), load, attempt.backlogged, light)
         return self._meter.rates
 
     # --- from the mesh -------------------------------------------------------------------------------------------

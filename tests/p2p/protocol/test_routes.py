@@ -45,3 +45,12 @@ def test_every_member_starts_with_another_owner() -> None:
     plan = plan_of([1, 1, 1], 300, 10, piece=25 * 4)
     routes = Routes(plan, 300)
     assert [routes.of(routes.to_contribute(rank)[0]).owner for rank in range(3)] == [1, 2, 0]
+
+
+def test_who_owns_clearly_less_than_the_others_has_a_light_share() -> None:
+    plan = plan_of([1, 1, 1], 300, 10, spans=[0, 10, 150, 300], piece=10)
+    routes = Routes(plan, 300)
+    assert [routes.is_light(rank) for rank in range(3)] == [True, False, False]
+    routes = Routes(plan_of([1, 1, 1], 320, 10, spans=[0, 100, 210, 320], piece=10), 320)
+    assert not any(routes.is_light(rank) for rank in range(3)), "one piece fewer is nothing"
+    assert [Routes(mended(), 80).is_light(rank) for rank in range(4)] == [False, False, True, True]

@@ -9,15 +9,15 @@ from p2p.protocol.shares import UNKNOWN, Rates
 from p2p.reduce.rate_meter import RateMeter
 
 
-def reduce(meter: RateMeter, *stages: tuple[float, float, float], backlogged: float = 1.0) -> None:
+def reduce(meter: RateMeter, *stages: tuple[float, float, float], backlogged: float = 1.0, light: bool = False) -> None:
     """A reduce of stages (seconds, up, down), read every quarter of a second; `backlogged`: share of the others for
     whom there is something to send."""
     at = sent = received = 0.0
-    meter.read(at, Load(0, 0, 3), backlogged)
+    meter.read(at, Load(0, 0, 3), backlogged, light)
     for seconds, up, down in stages:
         for _ in range(int(seconds * 4)):
             at, sent, received = at + 0.25, sent + up / 4, received + down / 4
-            meter.read(at, Load(int(sent), int(received), 3), backlogged)
+            meter.read(at, Load(int(sent), int(received), 3), backlogged, light)
     meter.pause()
 
 
@@ -52,7 +52,8 @@ def test_a_connection_that_comes_or_goes_begins_a_new_window() -> None:
     meter = RateMeter()
     meter.read(0.0, Load(0, 0, 2), 1.0)
     meter.read(1.0, Load(500, 500, 3), 1.0)
-    meter.read(2.0, Load(600, 700, 3), 1.0)
+    for second in range(2, 5):
+        meter.read(second, Load(400 + 100 * second, 300 + 200 * second, 3), 1.0)
     meter.pause()
     assert meter.rates == Rates(100, 200)
 
@@ -77,6 +78,7 @@ def test_the_time_between_reduces_does_not_count() -> None:
     meter.read(100.0, Load(0, 0, 1), 1.0)
     meter.read(101.0, Load(40, 60, 1), 1.0)
     meter.read(102.0, Load(90, 130, 1), 1.0)
+    meter.read(103.0, Load(140, 200, 1), 1.0)
     meter.pause()
     assert meter.rates == Rates(50, 70)
 
@@ -93,3 +95,62 @@ def test_a_link_that_has_become_slow_both_ways_is_known_as_such_soon() -> None:
     for _ in range(4):
         reduce(meter, (2.0, 100, 100))
     assert meter.rates == (pytest.approx(100, rel=0.6), pytest.approx(100, rel=0.6))
+
+
+def test_nothing_is_said_before_it_has_been_seen_a_few_times() -> None:
+    meter = RateMeter()
+    for _ in range(2):
+        reduce(meter, (0.5, 20, 20))
+        assert meter.rates == UNKNOWN
+    reduce(meter, (0.5, 100, 300))
+    assert meter.rates == Rates(100, pytest.approx(300, rel=0.6))
+
+
+def test_one_bad_moment_of_a_short_reduce_is_not_a_slow_link() -> None:
+    meter = RateMeter()
+    for _ in range(5):
+        reduce(meter, (0.5, 100, 300))
+    reduce(meter, (0.5, 20, 60))
+    assert meter.rates == Rates(100, pytest.approx(300, rel=0.1))
+
+
+def test_who_has_little_to_carry_does_not_take_itself_for_slow() -> None:
+    meter = RateMeter()
+    reduce(meter, (3.0, 100, 300))
+    reduce(meter, (9.0, 10, 30), light=True)
+    assert meter.rates.up > 100
+    assert meter.rates.down > 300
+    reduce(meter, (3.0, 900, 1000), light=True)
+    assert meter.rates.up > 900, "what it did it can do"
+
+
+def test_a_slow_link_that_is_spared_is_tried_again_after_a_while_and_found_slow() -> None:
+    meter = RateMeter()
+    reduce(meter, (5.0, 10, 10))
+    rounds = 0
+    while meter.rates.up < 80:
+        reduce(meter, (5.0, 10, 10), light=True)
+        rounds += 1
+    assert 15 < rounds < 30, "it is not tried often"
+    reduce(meter, (5.0, 10, 10))
+    reduce(meter, (5.0, 10, 10))
+    assert meter.rates.up == 10
+    assert meter.rates.down < 40
+
+
+def test_a_link_that_is_much_slower_is_not_tried_again() -> None:
+    meter = RateMeter()
+    reduce(meter, (5.0, 100, 100))
+    for _ in range(100):
+        reduce(meter, (5.0, 100, 100), light=True)
+    assert meter.rates.up <= 1000
+
+
+def test_between_reduces_nobody_takes_itself_for_faster() -> None:
+    meter = RateMeter()
+    reduce(meter, (3.0, 100, 300))
+    reduce(meter, (3.0, 10, 30), light=True)
+    once = meter.rates
+    for _ in range(10):
+        meter.pause()
+    assert meter.rates == once
