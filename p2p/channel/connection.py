@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterator, Sequence
+from math import inf, isclose
 from typing import Protocol, cast
 
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
 from p2p.channel.meter import Gauge, Lane, Meter
 from p2p.channel.sealing import RECORD_BYTES
-from p2p.channel.tuning import look_for_room, open_wide, pace, tune
+from p2p.channel.tuning import even_rate, look_for_room, open_wide, pace, tune
 from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.model import BadMessage
 
@@ -20,8 +21,8 @@ HIGH_WATER_BYTES = 512 << 10
 PAYS_AFTER = 10.0
 """Round trips that the rest would take at the present rate. A connection that begins anew needs some of them to find
 its place, and one that has not found it when the reduce ends begins the next one with too much."""
-PACE_AGAIN = 0.05
-"""A round trip that is by so much another has another pace."""
+PACE_AGAIN = 0.01
+"""By less a pace is not changed."""
 
 
 class ConnectionSink(FrameSink, Protocol):
@@ -73,8 +74,8 @@ class Connection(asyncio.BufferedProtocol):
         self._meter = meter
         self._lane = lane
         self._gauge: Gauge | None = None
-        self._paced_by = 0.0
-        """Round trip, in seconds."""
+        self._allotted = self._pace = inf
+        """Bytes a second: what it may send, and what it was told to."""
         self._transport: asyncio.Transport | None = None
         self._queue: deque[Outgoing] = deque()
         self._queued_bytes = 0
@@ -108,10 +109,17 @@ class Connection(asyncio.BufferedProtocol):
         if self._gauge is None or self._gauge.socket is None:
             return NO_FLOW
         flow = self._gauge.flow()
-        if abs(flow.round_trip - self._paced_by) > PACE_AGAIN * self._paced_by:
-            self._paced_by = flow.round_trip
-            pace(self._gauge.socket, flow.round_trip)
+        rate = min(self._allotted, even_rate(flow.round_trip))
+        if not isclose(rate, self._pace, rel_tol=PACE_AGAIN):
+            self._pace = rate
+            pace(self._gauge.socket, rate)
         return flow
+
+    def allot(self, rate: float) -> None:
+        """Send no more bytes a second."""
+        if rate != self._allotted:
+            self._allotted = rate
+            self.flow()
 
     def hasten(self, left: int) -> None:
         """Look for more room on the way if that pays for `left` bytes."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Protocol
 
 from p2p.channel.connection import Connection
@@ -16,7 +17,7 @@ from p2p.channel.lanes import LaneUp
 from p2p.channel.meter import Meter
 from p2p.channel.sealed_transport import SealedTransport
 from p2p.channel.tuning import under_way
-from p2p.channel.widening import Flow, Widening
+from p2p.channel.widening import NO_FLOW, Flow, Widening
 from p2p.contact import SignedContact
 from p2p.protocol.message import Message
 from p2p.protocol.messages import encode
@@ -90,11 +91,17 @@ class Link:
 
     def is_full(self, now: float) -> bool:
         """Whether its bulk lanes carry as much as so many connections can; ask a few times a second."""
+        return bool(self._bulk) and self._widening.read(now, self.flow())
+
+    def flow(self) -> Flow:
+        """Of its bulk lanes together."""
         flows = [connection.flow() for connection in self._bulk.values()]
-        if not flows:
-            return False
-        delivered, received, round_trips, lanes = zip(*flows, strict=True)
-        return self._widening.read(now, Flow(sum(delivered), sum(received), min(round_trips), sum(lanes)))
+        return reduce(Flow.beside, flows) if flows else NO_FLOW
+
+    def allot(self, rate: float) -> None:
+        """Send no more bytes a second on all bulk lanes together."""
+        for connection in self._bulk.values():
+            connection.allot(rate / len(self._bulk))
 
     def attach(self, up: LaneUp, meter: Meter) -> None:
         """Add a bulk lane."""

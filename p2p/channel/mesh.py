@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from math import inf
 from random import Random
 from typing import Literal, Protocol
 
@@ -25,6 +26,7 @@ from p2p.channel.link import Link, LinkLost, MessageHandler
 from p2p.channel.listener import LaneDoor, Listener
 from p2p.channel.meter import Lane, Load, Meter, WireBytes
 from p2p.channel.sealing import SECRET_BYTES
+from p2p.channel.widening import NO_FLOW, Flow
 from p2p.contact import MAX_KNOWN, Contact, SignedContact
 from p2p.identity import Identity
 from p2p.protocol.message import Message
@@ -182,6 +184,16 @@ class Mesh:
         """Bytes of payload messages to this peer that are not known to have arrived."""
         link = self._links.get(peer)
         return link.outstanding_bytes if link else 0
+
+    def flow(self, peer: PeerId) -> Flow:
+        """What the bulk lanes to this peer have carried."""
+        link = self._links.get(peer)
+        return link.flow() if link else NO_FLOW
+
+    def allot(self, paces: Mapping[PeerId, float]) -> None:
+        """Payloads to these peers go no faster than so many bytes a second, those to others as fast as they may."""
+        for peer, link in self._links.items():
+            link.allot(paces.get(peer, inf))
 
     def hasten(self, peer: PeerId, left: int) -> None:
         """The uplink has more room for this peer than of late; `left`: bytes that are to be sent to it."""

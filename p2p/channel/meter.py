@@ -21,8 +21,9 @@ Lane = Literal["control", "bulk"]
 
 _U64, _U32 = struct.Struct("=Q"), struct.Struct("=I")
 _RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
-_RATE_AT, _FLOW_AT, _OUTSTANDING_AT, _NOT_MEASURED = 160, (84, 192, 148), (84, 24, 144), (1 << 32) - 1
-"""Of flows: tcpi_advmss, tcpi_delivered, tcpi_min_rtt. Outstanding: tcpi_advmss, tcpi_unacked, tcpi_notsent_bytes."""
+_RATE_AT, _FLOW_AT, _OUTSTANDING_AT, _NOT_MEASURED = 160, (84, 192, 148, 68), (84, 24, 144), (1 << 32) - 1
+"""Of flows: tcpi_advmss, tcpi_delivered, tcpi_min_rtt, tcpi_rtt. Outstanding: tcpi_advmss, tcpi_unacked,
+tcpi_notsent_bytes."""
 
 
 class WireBytes(NamedTuple):
@@ -74,9 +75,11 @@ class Gauge:
         info = _tcp_info(self.socket) if self.socket is not None else b""
         if not info:
             return NO_FLOW
-        segment, packets, round_trip = (_U32.unpack_from(info, at)[0] for at in _FLOW_AT)
-        seconds = 0.0 if round_trip == _NOT_MEASURED else round_trip / 1e6
-        return Flow(segment * packets, _U64.unpack_from(info, _RECEIVED_AT)[0], seconds, 1)
+        segment, packets, shortest, newest = (_U32.unpack_from(info, at)[0] for at in _FLOW_AT)
+        received = _U64.unpack_from(info, _RECEIVED_AT)[0]
+        if shortest == _NOT_MEASURED:
+            return Flow(segment * packets, received, 0.0, 1)
+        return Flow(segment * packets, received, shortest / 1e6, 1, max(0, newest - shortest) / 1e6)
 
     def outstanding(self) -> int:
         """Bytes that the program gave to the kernel and that the other side has not said to have."""

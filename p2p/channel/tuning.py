@@ -14,6 +14,7 @@ import socket
 import sys
 from contextlib import suppress
 from functools import cache
+from math import inf
 from pathlib import Path
 
 UNSENT_BYTES = 256 << 10
@@ -65,11 +66,16 @@ def open_wide(tcp: socket.socket) -> None:
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
 
 
-def pace(tcp: socket.socket, round_trip: float) -> None:
-    """Send no faster than the buffer lasts."""
+def even_rate(round_trip: float) -> float:
+    """Bytes a second at which a connection's buffer lasts."""
+    return under_way() / round_trip if round_trip >= LONG_WAY_SECONDS else inf
+
+
+def pace(tcp: socket.socket, rate: float) -> None:
+    """Send no more than so many bytes a second."""
     if sys.platform == "linux":
-        rate = int(under_way() / round_trip) if round_trip >= LONG_WAY_SECONDS else NO_LIMIT
-        tcp.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate.to_bytes(8, sys.byteorder))
+        limit = NO_LIMIT if rate == inf else max(1, int(rate))
+        tcp.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, limit.to_bytes(8, sys.byteorder))
 
 
 def look_for_room(tcp: socket.socket) -> None:

@@ -23,6 +23,18 @@ class Flow(NamedTuple):
     received: int
     round_trip: float
     lanes: int
+    queued: float = 0.0
+    """Seconds that the newest round trips took longer than the shortest: packets wait on the way."""
+
+    def beside(self, other: Flow) -> Flow:
+        """Both together."""
+        return Flow(
+            self.delivered + other.delivered,
+            self.received + other.received,
+            min(self.round_trip, other.round_trip),
+            self.lanes + other.lanes,
+            min(self.queued, other.queued),
+        )
 
 
 NO_FLOW = Flow(0, 0, 0.0, 1)

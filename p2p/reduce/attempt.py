@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from blake3 import blake3
 
 from ops.codec import Codec
 from ops.encoded import BadCodes, Encoded, copy_encoded
+from p2p.channel.widening import Flow
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import Carried
 from p2p.protocol.message import Message
@@ -25,6 +26,7 @@ from p2p.protocol.messages import Go, Mean, Part
 from p2p.protocol.model import BadMessage
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.recycler import Recycler
+from p2p.reduce.uplink import Stream, Uplink
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +58,12 @@ class Carrier(Protocol):
 
     def outstanding(self, peer: str) -> int:
         """Bytes of payload messages that are not known to have arrived."""
+
+    def flow(self, peer: str) -> Flow:
+        """What messages with payload to this peer and from it have carried."""
+
+    def allot(self, paces: Mapping[str, float]) -> None:
+        """Payloads to these peers go no faster than so many bytes a second, those to others as fast as they may."""
 
     def hasten(self, peer: str, left: int) -> None:
         """There is more room now on the way to this peer; `left`: bytes that it will get."""
@@ -271,6 +279,22 @@ class Attempt:
             self._sharing = len(left)
             for peer, size in left.items():
                 self._carrier.hasten(peer, size)
+
+    def share(self, uplink: Uplink) -> None:
+        """To be called a few times a second, until it is stopped: give each of the others its part of the uplink."""
+        left = {peer: self._left(peer) for peer in self._wake}
+        if not any(left.values()):
+            uplink.pause()
+            self._carrier.allot({})
+            return
+        flows = {peer: self._carrier.flow(peer) for peer in left}
+        streams = {
+            peer: Stream(flow.delivered, left[peer], self._under_way[peer] > 0, flow.queued)
+            for peer, flow in flows.items()
+        }
+        self._carrier.allot(uplink.read(self._loop.time(), streams))
+        for peer in uplink.lagging():
+            self._carrier.hasten(peer, left[peer])
 
     def _left(self, peer: str) -> int:
         """Bytes that this peer has yet to get."""

@@ -25,6 +25,7 @@ from p2p.reduce.attempt import Attempt, Carrier, MeanWriter, Remains, segment_di
 from p2p.reduce.contribution import Contribution, Source
 from p2p.reduce.rate_meter import RateMeter
 from p2p.reduce.recycler import Recycler
+from p2p.reduce.uplink import Uplink
 
 __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "segment_digest"]
 
@@ -78,6 +79,7 @@ class Reducer:
         """Earlier attempts that still had frames or kernels under way when the next began."""
         self._early: dict[str, Go] = {}
         self._meter = RateMeter()
+        self._uplink = Uplink()
 
     def begin_round(self, round: int, source: Source | None, count: int | None = None) -> int:
         """Prepare for `round`; None: this member has no weight in it. Ends what went on for an earlier round.
@@ -130,6 +132,8 @@ class Reducer:
             self._write,
         )
         self._newest, self._attempt, self._remains = plan.ballot, attempt, None
+        self._uplink.pause()
+        attempt.share(self._uplink)
         self._replay(attempt)
         try:
             return ReduceResult(mean, await attempt.done)
@@ -188,6 +192,10 @@ class Reducer:
         if attempt is not None:
             attempt.employ_senders()
             attempt.take_over()
+            attempt.share(self._uplink)
+        else:
+            self._uplink.pause()
+            self._carrier.allot({})
         if attempt is None or attempt.done.done():
             self._meter.pause()
         else:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import socket
+from math import inf
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,6 +22,7 @@ from p2p.channel.mesh import Mesh
 from p2p.channel.sealed_transport import WORTH_SLEEPING_FOR
 from p2p.channel.sealing import RECORD_BYTES
 from p2p.channel.tuning import look_for_room
+from p2p.channel.widening import NO_FLOW
 from tests.p2p.channel.nodes import DEADLINE_SECONDS, RUN, Node, NodeFactory, bulk, small, sorted_identities
 
 
@@ -130,6 +132,21 @@ async def test_a_payload_arrives_though_its_lane_looks_for_room(
     await b.until(lambda: b.messages)
     assert b.messages == [(a.peer, bulk(1), payload)]
     a.mesh.hasten("nobody", 1 << 40)
+
+
+async def test_the_lanes_of_a_link_share_its_pace_until_it_has_none(
+    new_node: NodeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paces: list[float] = []
+    a, b = await linked_pair(new_node, bulk_lanes=2)
+    while a.mesh.lanes(b.peer) < 2:
+        await carry(b, a)
+    monkeypatch.setattr(p2p.channel.connection, "pace", lambda _tcp, rate: paces.append(rate))
+    for peers in ({b.peer: 3e6}, {b.peer: 3.01e6}, {"nobody": 1.0}, {}):
+        a.mesh.allot(peers)
+    assert paces == [1.5e6, 1.5e6, inf, inf], "one that differs by less than a percent is left"
+    assert a.mesh.flow(b.peer).lanes == 2
+    assert a.mesh.flow("nobody") == NO_FLOW
 
 
 @pytest.mark.parametrize("wanted", [True, False])

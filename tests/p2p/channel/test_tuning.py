@@ -3,6 +3,7 @@
 import socket
 import sys
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from p2p.channel.tuning import (
     UNSENT_BYTES,
     USABLE,
     USUAL_BUFFER_BYTES,
+    even_rate,
     look_for_room,
     open_wide,
     pace,
@@ -124,13 +126,14 @@ def test_the_size_that_a_send_buffer_grows_to_is_the_kernels(
     send_buffer.cache_clear()
 
 
-@needs_linux
 def test_the_pace_is_a_buffer_a_round_trip_on_a_long_way_and_none_on_a_short_one() -> None:
-    def limit(tcp: socket.socket) -> int:
-        return int.from_bytes(tcp.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8), sys.byteorder)
+    assert even_rate(0.1) == under_way() * 10
+    assert even_rate(0.0001) == inf
 
+
+@needs_linux
+@pytest.mark.parametrize(("rate", "limit"), [(12345.6, 12345), (0.5, 1), (inf, NO_LIMIT)])
+def test_a_connection_keeps_its_pace(rate: float, limit: int) -> None:
     with socket.socket() as tcp:
-        pace(tcp, 0.1)
-        assert limit(tcp) == under_way() * 10
-        pace(tcp, 0.0001)
-        assert limit(tcp) == NO_LIMIT
+        pace(tcp, rate)
+        assert int.from_bytes(tcp.getsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, 8), sys.byteorder) == limit

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.message import Message
 from p2p.protocol.messages import Go, Mean, Part, decode, encode
 from p2p.protocol.model import BadMessage
@@ -113,6 +114,12 @@ class MemoryCarrier:
 
     def outstanding(self, peer: str) -> int:
         return 0
+
+    def flow(self, peer: str) -> Flow:
+        return NO_FLOW
+
+    def allot(self, paces: Mapping[str, float]) -> None:
+        pass
 
     def hasten(self, peer: str, left: int) -> None:
         pass

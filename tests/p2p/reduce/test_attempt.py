@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,12 +11,14 @@ import pytest
 from blake3 import blake3
 
 from ops.codec import CODECS, Encoded
+from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.message import Message
 from p2p.protocol.messages import Go, Plan
 from p2p.reduce.attempt import Attempt, segment_digest
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.recycler import Recycler
+from p2p.reduce.uplink import ROOM, Uplink
 from tests.p2p.protocol.drafts import plan_of
 from tests.p2p.protocol.records import peer
 from tests.p2p.reduce.memory_carrier import settle, until
@@ -35,6 +37,8 @@ class StuckCarrier:
         """Peers to whom frames are finished."""
         self.open_lanes = 1
         self.on_the_way: dict[str, int] = {}
+        self.carried: dict[str, int] = {}
+        self.paces: dict[str, float] = {}
         self.hastened: list[tuple[str, int]] = []
         self.finish = asyncio.Event()
 
@@ -52,6 +56,12 @@ class StuckCarrier:
 
     def outstanding(self, peer: str) -> int:
         return self.on_the_way.get(peer, 0)
+
+    def flow(self, peer: str) -> Flow:
+        return NO_FLOW._replace(delivered=self.carried.get(peer, 0))
+
+    def allot(self, paces: Mapping[str, float]) -> None:
+        self.paces = dict(paces)
 
     def hasten(self, peer: str, left: int) -> None:
         self.hastened.append((peer, left))
@@ -128,6 +138,26 @@ async def test_when_one_has_got_everything_the_others_are_to_have_its_part_of_th
         attempt.take_over()
         attempt.take_over()
         assert carrier.hastened == [(two, 9), (three, 9), (four, 9)]
+        await attempt.abort()
+
+
+async def test_each_is_sent_to_at_its_pace_until_it_has_everything() -> None:
+    carrier = StuckCarrier()
+    uplink = Uplink()
+    uplink.capacity = 1000.0
+    with ThreadPoolExecutor(2) as pool:
+        attempt = attempt_with(carrier, pool)
+        attempt.share(uplink)
+        assert carrier.paces == {peer(1): ROOM * 1000}
+        assert [name for name, _ in carrier.hastened] == [peer(1)], "it has a pace that it did not have before"
+        attempt.share(uplink)
+        assert len(carrier.hastened) == 1
+        carrier.finish.set()
+        attempt.on_go(peer(1), Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
+        await until(lambda: len(carrier.begun) == 2)
+        attempt.core.left = lambda _name: 0  # type: ignore[method-assign]
+        attempt.share(uplink)
+        assert carrier.paces == {}
         await attempt.abort()
 
 

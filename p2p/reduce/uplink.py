@@ -1,0 +1,185 @@
+"""How fast each of the others is sent to, so that all have got everything at about the same time. Pure.
+
+Left to themselves, the connections of one node share its uplink unequally for seconds, and overfill the queues before
+it and before their peers: some have done long before others, and then part of the uplink is idle. So each is sent to at
+a pace: the part of the uplink's capacity that it has of all that is left to be sent. A peer that takes less, because
+its own link is slower or because it waits for others, leaves the rest to the others.
+
+The capacity is what was carried when there was no pace yet, in the first two reduces. It is more where the connections
+keep their paces, or carry more together; and less only where they fall short of them while packets queue on the way:
+then the way was full, and not the machine busy. Should the uplink really become much slower, paces are too high to
+matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+WINDOW_SECONDS = 0.5
+"""The shortest time that says anything: a link's buffers take a tenth of a second and more at once."""
+KNOWN_AFTER, YOUNG = 4, 1
+"""Windows, and reduces, after which the capacity is known: young connections do not find it in their first reduce."""
+FASTEST = 200e6 / 8
+"""Bytes a second. Connections fill faster uplinks by themselves, and bursts cost the machine less than an even pace."""
+ROOM = 1.08
+"""The paces come to so many times the capacity. Connections stay some percent below their paces, more on a busy
+machine; with 1.15 the queues are full again."""
+SHORT_OF = 0.95
+"""Connections that carry less of their paces together do not lack a higher pace."""
+KEPT, RISE = 4, 1.25
+"""After so many windows, one after another, in which they carried as much, the capacity counts as so many times
+higher."""
+QUEUE_SECONDS = 0.02
+"""Packets that wait so long show that the way is full."""
+PROOF = 4
+"""Windows in which it was full, and none between them in which it was not; their mean is the capacity."""
+FLOOR = 0.75
+"""Of the most that was ever carried; less is not believed."""
+BACKLOGGED = 0.75
+"""Part of the others for whom a frame must wait all through a window that proves anything."""
+SLOW_BELOW, SLOW_AFTER = 0.8, 3
+"""A peer that takes less than so much of its pace, in as many windows one after another, is slow by itself; until it
+keeps the lower pace that it has got for that: its connection did not know better."""
+SPARE = 1.5
+"""Times what a slow peer takes: its pace."""
+LEAST = 0.25
+"""Of an equal share, for whoever may become faster."""
+LAGS_BELOW, PATIENCE_SECONDS = 0.9, 2.0
+"""A connection that stays below so much of its pace, though nothing queues on its way, does not know what room it has.
+It begins anew, but not again so soon."""
+
+
+class Stream(NamedTuple):
+    """What goes to one of the others."""
+
+    delivered: int
+    """Bytes, so far."""
+    left: int
+    """Bytes that it has yet to get; 0: it has everything."""
+    waiting: bool
+    """Whether a frame waits for its link at present."""
+    queued: float
+    """Seconds that packets wait on the way."""
+
+
+class Uplink:
+    """Of one node: `read` it several times a second while there is something to be sent, and `pause` it otherwise."""
+
+    def __init__(self) -> None:
+        self.capacity = 0.0
+        """Bytes a second; 0: not known."""
+        self._most = self._last = 0.0
+        """Bytes a second that were carried: the most, and in the last window."""
+        self._windows = self._reduces = 0
+        self._begin: tuple[float, Mapping[str, Stream]] | None = None
+        """Of the window."""
+        self._waiting: set[str] = set()
+        """Those for whom frames waited at every reading of the window so far."""
+        self._paces: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
+        """Bytes a second in the last window."""
+        self._slow: dict[str, int] = {}
+        """Windows, one after another, in which a peer took less than its pace."""
+        self._kept = 0
+        """Windows, one after another, in which all paces were kept."""
+        self._proof: list[float] = []
+        """Bytes a second, in the newest windows in which the way was full."""
+        self._lagging: set[str] = set()
+        self._anew: dict[str, float] = {}
+        """When a connection last began anew."""
+
+    def read(self, now: float, streams: Mapping[str, Stream]) -> Mapping[str, float]:
+        """The paces, bytes a second; whoever has none needs none. `streams`: to each of the others."""
+        waiting = {name for name, stream in streams.items() if stream.waiting}
+        if self._begin is None or self._begin[1].keys() != streams.keys():
+            self._begin, self._waiting = (now, streams), waiting
+        else:
+            self._waiting &= waiting
+            if now - self._begin[0] >= WINDOW_SECONDS:
+                self._look_back(now, streams)
+                self._begin, self._waiting = (now, streams), waiting
+        before, self._paces = self._paces, self._share(streams) if 0 < self.capacity <= FASTEST else {}
+        if self._paces and not before:
+            self._let_begin_anew(self._paces, now)
+        return self._paces
+
+    def lagging(self) -> set[str]:
+        """Those, each named once, whose connections should look for room anew; their paces keep them from too much."""
+        lagging, self._lagging = self._lagging & self._paces.keys(), set()
+        return lagging
+
+    def pause(self) -> None:
+        """Everything has been sent, or will not be; may be called again and again."""
+        if self._begin is None:
+            return
+        self._begin = None
+        self._reduces += 1
+        if not self.capacity and self._windows >= KNOWN_AFTER and self._reduces > YOUNG:
+            self.capacity = self._most
+        self._paces, self._rates, self._slow = {}, {}, {}
+
+    def _let_begin_anew(self, names: Mapping[str, float] | set[str], now: float) -> None:
+        self._lagging.update(names)
+        self._anew.update(dict.fromkeys(names, now))
+
+    def _look_back(self, now: float, streams: Mapping[str, Stream]) -> None:
+        """The window is over."""
+        assert self._begin is not None
+        began, before = self._begin
+        self._rates = {
+            name: max(0, stream.delivered - before[name].delivered) / (now - began) for name, stream in streams.items()
+        }
+        total, self._windows = sum(self._rates.values()), self._windows + 1
+        carried, self._last = min(total, self._last), total  # an emptying queue shows as too much in one window
+        if self._paces:
+            self._most, self.capacity = max(self._most, carried), max(self.capacity, carried)
+            self._learn(now, total, streams)
+        else:  # rather too much than too little
+            self._most = max(self._most, total)
+
+    def _learn(self, now: float, total: float, streams: Mapping[str, Stream]) -> None:
+        """From a window with paces."""
+        if len(self._waiting) >= BACKLOGGED * len(streams):
+            self._weigh(total, min(streams[name].queued for name in self._waiting))
+        self._let_begin_anew({name for name in self._waiting if self._lags(name, streams[name].queued, now)}, now)
+        for name, pace in self._paces.items():
+            if self._rates[name] < SLOW_BELOW * pace:
+                self._slow[name] = self._slow.get(name, 0) + 1
+            elif self._slow.pop(name, 0) >= SLOW_AFTER:
+                self._let_begin_anew({name}, now)
+
+    def _weigh(self, total: float, queued: float) -> None:
+        """Was the way full in this window?"""
+        free = self._paces.keys() - self._slow_ones(self._paces.keys())
+        if sum(self._rates[name] for name in free) >= SHORT_OF * sum(self._paces[name] for name in free):
+            self._proof, self._kept = [], self._kept + 1
+            if self._kept == KEPT:
+                self.capacity, self._kept = RISE * self.capacity, 0
+            return
+        self._kept = 0
+        if queued >= QUEUE_SECONDS:
+            self._proof.append(total)
+        if len(self._proof) == PROOF:
+            self.capacity = max(FLOOR * self._most, min(self.capacity, sum(self._proof) / PROOF))
+            self._proof = []
+
+    def _lags(self, name: str, queued: float, now: float) -> bool:
+        low = self._rates[name] < LAGS_BELOW * self._paces[name] and queued < QUEUE_SECONDS
+        return low and now - self._anew.get(name, 0.0) >= PATIENCE_SECONDS
+
+    def _slow_ones(self, names: Collection[str]) -> set[str]:
+        """Of those to whom something is left to be sent. When nearly all of the others are slow, the uplink is."""
+        slow = {name for name in names if self._slow.get(name, 0) >= SLOW_AFTER}
+        return slow if len(slow) < len(names) or len(slow) < BACKLOGGED * len(self._rates) else set()
+
+    def _share(self, streams: Mapping[str, Stream]) -> dict[str, float]:
+        left = {name: stream.left for name, stream in streams.items() if stream.left}
+        whole = ROOM * self.capacity
+        least = LEAST * whole / max(1, len(left))
+        taken = {name: SPARE * self._rates[name] for name in self._slow_ones(left)}
+        rest = whole - sum(taken.values())
+        divided = sum(size for name, size in left.items() if name not in taken)
+        return {
+            name: max(least, taken[name] if name in taken else rest * size / divided) for name, size in left.items()
+        }
