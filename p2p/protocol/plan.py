@@ -23,6 +23,7 @@ from p2p.protocol.shares import Rates, shares_of
 
 MAX_TOKENS = 1 << 40
 """Most that one member trains on in a round; the sums of all rounds then fit a Count."""
+ROUNDING = 1e-9
 
 
 class BadPlan(ValueError):
@@ -132,8 +133,9 @@ def fresh(
     if not contributors:
         return Plan(ballot=ballot, draft=draft_of(rules, head, ballot, seats, 0, (), state_root), routes=())
     count = rules.fragments.size(ballot.round)
-    piece = piece_size(count, len(owners), rules.block, rules.pieces)
     shares = shares_of(order, {order[rank] for rank in contributors}, owners, rates or {})
+    somebody_is_slow = max(shares) * len(owners) > 1 + ROUNDING
+    piece = piece_size(count, len(owners), rules.block, rules.pieces.finer() if somebody_is_slow else rules.pieces)
     spans = plan_spans(count, shares, piece)
     owned = [(rank, stop) for rank, (start, stop) in enumerate(itertools.pairwise(spans)) if start < stop]
     everybody = bitmap.pack(contributors, len(seats))

@@ -10,7 +10,9 @@ import pytest
 
 from p2p.protocol import bitmap, ledger
 from p2p.protocol.messages import Plan, Ready, Route, Seat, Segment
+from p2p.protocol.pieces import FINER, PIECE_SIZE
 from p2p.protocol.plan import BadPlan, Head, Rules, check, fresh
+from p2p.protocol.shares import Rates
 from tests.sim.virtual_swarm import RULES, peer_name
 
 A, B, C = (peer_name(index) for index in range(3))
@@ -55,6 +57,16 @@ def test_newcomers_sit_behind_the_view_with_weight_zero_and_are_in_the_next_view
     assert [route.owner for route in plan.routes] == [0, 1, 2]
     for peer in (A, B, C):
         check(RULES, head, plan, peer, ready(head, A, B, C)[peer], ROOT)
+
+
+@pytest.mark.parametrize(("slow", "times"), [(100, 1), (10, FINER)])
+def test_with_a_slow_member_pieces_are_finer(slow: float, times: int) -> None:
+    rules = replace(RULES, count=1 << 24, pieces=PIECE_SIZE)
+    head = formed(rules)
+    rates = {A: Rates(100, 100), B: Rates(100, 100), C: Rates(slow, slow)}
+    plan = fresh(rules, head, head.ballot(0, 0), ready(head, A, B, C), ROOT, [A, B, C], rates)
+    assert plan.draft.piece == pytest.approx(rules.count / 3 / (times * PIECE_SIZE.per_span), rel=0.01)
+    check(rules, head, plan, A, ready(head, A)[A], ROOT)
 
 
 def test_only_those_who_reach_everybody_own_a_segment() -> None:
