@@ -11,7 +11,7 @@ from typing import Protocol, cast
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
 from p2p.channel.meter import Gauge, Lane, Meter
 from p2p.channel.sealing import RECORD_BYTES
-from p2p.channel.tuning import even_rate, look_for_room, open_wide, pace, tune
+from p2p.channel.tuning import buffer_for, even_rate, look_for_room, open_wide, pace, tune
 from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.model import BadMessage
 
@@ -113,6 +113,7 @@ class Connection(asyncio.BufferedProtocol):
         if not isclose(rate, self._pace, rel_tol=PACE_AGAIN):
             self._pace = rate
             pace(self._gauge.socket, rate)
+            buffer_for(self._gauge.socket, flow.round_trip)
         return flow
 
     def allot(self, rate: float) -> None:

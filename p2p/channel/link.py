@@ -72,7 +72,7 @@ class Link:
         self._control = control
         self._bulk: dict[int, Connection] = {}
         self._lane_added = asyncio.Event()
-        self._widening = Widening(under_way())
+        self._widening = Widening(under_way)
         self._on_end = on_end
         self.on_contacts = on_contacts
         control.hand_over(_LaneSink(self, 0))

@@ -4,8 +4,9 @@
 under way, and Linux' defaults stop it short: the receiver opens its window so slowly that BBR takes that for a full
 link; and a sender that has used up its buffer sends in bursts of a third of it, since it is woken no earlier. So the
 window is open from the start, and the rate such that the buffer does not run out: where that is too little, more
-connections carry more (p2p/channel/widening.py). A larger buffer is no help on ways of 50 ms: it lets BBR's start-up
-fill the queues of the way and lose what does not fit, and what it finds differs more between connections.
+connections carry more (p2p/channel/widening.py). The buffer is as large as the kernel allows, but no larger than
+LANE_RATE takes: on ways of 50 ms more lets BBR's start-up fill the queues of the way and lose what does not fit, and
+what it finds differs more between connections.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ WINDOW_BYTES = 8 << 20
 """What a peer may send of tensors before it hears that some of it was read, from the start. The kernel gives no more
 than half of net.ipv4.tcp_rmem's largest."""
 SEND_BUFFERS = Path("/proc/sys/net/ipv4/tcp_wmem")
+"""Its last number is what a buffer grows to by itself."""
+MOST_ASKED = Path("/proc/sys/net/core/wmem_max")
+"""What may be asked for; the kernel gives twice as much."""
 USUAL_BUFFER_BYTES = 4 << 20
 """The largest of tcp_wmem, unless it was changed."""
+LANE_RATE = 300e6 / 8
+"""Bytes a second that one connection should carry on any way, if there may be a buffer for that."""
 USABLE = 0.62
 """Part of a send buffer that holds data, with some room to spare; the rest is the kernel's book-keeping."""
 LONG_WAY_SECONDS = 0.01
@@ -68,7 +74,13 @@ def open_wide(tcp: socket.socket) -> None:
 
 def even_rate(round_trip: float) -> float:
     """Bytes a second at which a connection's buffer lasts."""
-    return under_way() / round_trip if round_trip >= LONG_WAY_SECONDS else inf
+    return under_way(round_trip) / round_trip if round_trip >= LONG_WAY_SECONDS else inf
+
+
+def buffer_for(tcp: socket.socket, round_trip: float) -> None:
+    """Let it have as much under way as `under_way` says."""
+    if sys.platform == "linux" and (size := buffer_size(round_trip)) > grows_to():
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size // 2)
 
 
 def pace(tcp: socket.socket, rate: float) -> None:
@@ -92,15 +104,25 @@ def look_for_room(tcp: socket.socket) -> None:
             tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, BBR)
 
 
-def under_way() -> int:
+def under_way(round_trip: float) -> int:
     """Bytes that one of our connections can have under way without being held up by its buffer."""
-    return int(USABLE * send_buffer())
+    return int(USABLE * buffer_size(round_trip))
+
+
+def buffer_size(round_trip: float) -> int:
+    """Bytes of the send buffer of one of our connections."""
+    wanted = max(USUAL_BUFFER_BYTES, int(LANE_RATE * round_trip / USABLE))
+    return min(wanted, max(grows_to(), 2 * _number(MOST_ASKED, 0, 0)))
+
+
+def grows_to() -> int:
+    """What the kernel lets a send buffer grow to, in bytes."""
+    return _number(SEND_BUFFERS, 2, USUAL_BUFFER_BYTES)
 
 
 @cache
-def send_buffer() -> int:
-    """What the kernel lets a send buffer grow to, in bytes."""
+def _number(path: Path, place: int, otherwise: int) -> int:
     try:
-        return int(SEND_BUFFERS.read_text().split()[2])
+        return int(path.read_text().split()[place])
     except (OSError, ValueError, IndexError):
-        return USUAL_BUFFER_BYTES
+        return otherwise

@@ -7,6 +7,7 @@ Whoever dialled the link opens it: the other side may have no address that it co
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 WINDOW_SECONDS = 0.5
@@ -43,9 +44,9 @@ NO_FLOW = Flow(0, 0, 0.0, 1)
 class Widening:
     """Of one link. Show it the flow a few times a second."""
 
-    def __init__(self, lane_bytes: int) -> None:
-        """`lane_bytes`: what one connection can have under way."""
-        self._lane_bytes = lane_bytes
+    def __init__(self, under_way: Callable[[float], int]) -> None:
+        """`under_way`: bytes that one connection can have under way, by its round trip."""
+        self._under_way = under_way
         self._begin: tuple[float, Flow] | None = None
         """Of the window."""
 
@@ -59,4 +60,5 @@ class Widening:
             return False
         self._begin = now, flow
         carried = max(flow.delivered - before.delivered, flow.received - before.received)
-        return flow.lanes < MOST_LANES and carried / seconds * flow.round_trip > FULL * flow.lanes * self._lane_bytes
+        carries = flow.lanes * self._under_way(flow.round_trip)
+        return flow.lanes < MOST_LANES and carried / seconds * flow.round_trip > FULL * carries

@@ -70,7 +70,7 @@ async def test_many_senders_share_the_lanes(new_node: NodeFactory, lanes: int) -
 
 @pytest.fixture
 def lanes_fill_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(p2p.channel.link, "under_way", lambda: 0)
+    monkeypatch.setattr(p2p.channel.link, "under_way", lambda _round_trip: 0)
     monkeypatch.setattr(p2p.channel.widening, "WINDOW_SECONDS", 1e-9)
 
 

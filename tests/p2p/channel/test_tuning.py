@@ -2,7 +2,7 @@
 
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from pathlib import Path
 
@@ -10,16 +10,19 @@ import pytest
 
 import p2p.channel.tuning
 from p2p.channel.tuning import (
+    LANE_RATE,
     NO_LIMIT,
     SO_MAX_PACING_RATE,
     UNSENT_BYTES,
     USABLE,
     USUAL_BUFFER_BYTES,
+    buffer_for,
+    buffer_size,
     even_rate,
+    grows_to,
     look_for_room,
     open_wide,
     pace,
-    send_buffer,
     tune,
     under_way,
 )
@@ -113,21 +116,65 @@ def test_a_connection_for_tensors_has_a_wide_window_and_still_wakes_for_a_byte(
     assert ours.recv(2) == b"x"
 
 
-@pytest.mark.parametrize("text", ["4096 16384 7000000", "", "4096 many"])
+@pytest.fixture
+def kernel_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
+    """A kernel with these settings: tcp_wmem and wmem_max."""
+    for name in ("SEND_BUFFERS", "MOST_ASKED"):
+        monkeypatch.setattr(p2p.channel.tuning, name, tmp_path / name)
+
+    def write(*texts: str) -> None:
+        p2p.channel.tuning._number.cache_clear()
+        for name, text in zip(("SEND_BUFFERS", "MOST_ASKED"), texts, strict=True):
+            (tmp_path / name).write_text(text)
+
+    yield write
+    p2p.channel.tuning._number.cache_clear()
+
+
+@pytest.mark.parametrize("grows", ["4096 16384 7000000", "", "4096 many"])
 def test_the_size_that_a_send_buffer_grows_to_is_the_kernels(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+    kernel_with: Callable[[str, str], None], grows: str
 ) -> None:
-    (tmp_path / "tcp_wmem").write_text(text)
-    monkeypatch.setattr(p2p.channel.tuning, "SEND_BUFFERS", tmp_path / "tcp_wmem")
-    send_buffer.cache_clear()
-    size = 7_000_000 if text.endswith("7000000") else USUAL_BUFFER_BYTES
-    assert send_buffer() == size
-    assert under_way() == int(USABLE * size)
-    send_buffer.cache_clear()
+    kernel_with(grows, "212992\n")
+    assert grows_to() == (7_000_000 if grows.endswith("7000000") else USUAL_BUFFER_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("grows", "asked", "round_trip", "size"),
+    [
+        (4 << 20, 212_992, 0.3, 4 << 20),
+        (4 << 20, 4 << 20, 0.05, 4 << 20),
+        (4 << 20, 4 << 20, 0.1, int(LANE_RATE * 0.1 / USABLE)),
+        (4 << 20, 4 << 20, 0.3, 8 << 20),
+        (64 << 20, 212_992, 0.05, 4 << 20),
+        (64 << 20, 212_992, 0.3, int(LANE_RATE * 0.3 / USABLE)),
+        (1 << 20, 212_992, 0.3, 1 << 20),
+    ],
+)
+def test_a_buffer_is_as_large_as_the_way_needs_and_the_kernel_allows(
+    kernel_with: Callable[[str, str], None], grows: int, asked: int, round_trip: float, size: int
+) -> None:
+    kernel_with(f"4096 16384 {grows}", str(asked))
+    assert buffer_size(round_trip) == size
+    assert under_way(round_trip) == int(USABLE * size)
+
+
+@needs_linux
+def test_a_buffer_is_asked_for_where_it_does_not_grow_to_its_size_by_itself(
+    kernel_with: Callable[[str, str], None],
+) -> None:
+    with socket.socket() as tcp:
+        before = tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        kernel_with(f"4096 16384 {64 << 20}", "65536")
+        buffer_for(tcp, 0.3)
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == before
+        kernel_with("4096 16384 65536", "100000")
+        buffer_for(tcp, 0.3)
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 200_000
 
 
 def test_the_pace_is_a_buffer_a_round_trip_on_a_long_way_and_none_on_a_short_one() -> None:
-    assert even_rate(0.1) == under_way() * 10
+    assert even_rate(0.1) == under_way(0.1) / 0.1
     assert even_rate(0.0001) == inf
 
 

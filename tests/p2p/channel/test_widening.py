@@ -17,27 +17,27 @@ FAST = 1.1 * LANE_BYTES / 0.15
 
 @pytest.mark.parametrize("sending", [True, False])
 def test_a_lane_that_carries_as_much_as_a_connection_can_is_full(sending: bool) -> None:
-    widening = Widening(LANE_BYTES)
+    widening = Widening(lambda _round_trip: LANE_BYTES)
     assert not widening.read(10.0, flow(500, 500))
     carried = (500 + FAST, 500) if sending else (500, 500 + FAST)
     assert widening.read(11.0, flow(*carried))
 
 
 def test_two_lanes_carry_more_before_they_are_full() -> None:
-    widening = Widening(LANE_BYTES)
+    widening = Widening(lambda _round_trip: LANE_BYTES)
     widening.read(10.0, flow(0, lanes=2))
     assert not widening.read(11.0, flow(FAST, lanes=2))
     assert widening.read(12.0, flow(3 * FAST, lanes=2))
 
 
 def test_a_short_path_is_not_full_at_the_same_rate() -> None:
-    widening = Widening(LANE_BYTES)
+    widening = Widening(lambda _round_trip: LANE_BYTES)
     widening.read(10.0, flow(0, round_trip=0.03))
     assert not widening.read(11.0, flow(FAST, round_trip=0.03))
 
 
 def test_a_moment_says_nothing_and_does_not_count_twice() -> None:
-    widening = Widening(LANE_BYTES)
+    widening = Widening(lambda _round_trip: LANE_BYTES)
     widening.read(10.0, flow(0))
     assert not widening.read(10.0 + WINDOW_SECONDS / 2, flow(FAST))
     assert widening.read(11.0, flow(FAST))
@@ -45,20 +45,20 @@ def test_a_moment_says_nothing_and_does_not_count_twice() -> None:
 
 
 def test_another_lane_begins_another_window() -> None:
-    widening = Widening(LANE_BYTES)
+    widening = Widening(lambda _round_trip: LANE_BYTES)
     widening.read(10.0, flow(0))
     assert not widening.read(11.0, flow(9 * FAST, lanes=2))
     assert widening.read(12.0, flow(12 * FAST, lanes=2))
 
 
 def test_there_are_never_more_than_the_most() -> None:
-    widening = Widening(LANE_BYTES)
+    widening = Widening(lambda _round_trip: LANE_BYTES)
     widening.read(10.0, flow(0, lanes=MOST_LANES))
     assert not widening.read(11.0, flow(100 * FAST, lanes=MOST_LANES))
 
 
 def test_where_the_kernel_says_nothing_no_lane_is_full() -> None:
-    widening = Widening(LANE_BYTES)
+    widening = Widening(lambda _round_trip: LANE_BYTES)
     for second in range(5):
         assert not widening.read(float(second), NO_FLOW)
 
