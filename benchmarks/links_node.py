@@ -47,10 +47,8 @@ class Node(ReduceNode):
     async def reduce(self, plan: Plan) -> dict[str, Any]:
         wire, cpu, began = self.mesh.wire_bytes(), time.process_time(), time.monotonic()
         self.reducer.begin_round(plan.ballot.round, self._quantise)
-        measuring = asyncio.create_task(self._measure())
         result = await self.reducer.reduce(plan)
         ended = time.monotonic()
-        measuring.cancel()
         after = self.mesh.wire_bytes()
         return {
             "began": began,
@@ -62,7 +60,7 @@ class Node(ReduceNode):
             "digests": [digest.hex() for digest in result.digests],
         }
 
-    async def _measure(self) -> None:
+    async def measure(self) -> None:
         """As a member does."""
         while True:
             self.mesh.widen()
@@ -88,6 +86,7 @@ async def main(settings: dict[str, Any]) -> None:
         await loop.run_in_executor(pool, warm_up, node.codec)
         port = await node.mesh.listen(node.address, 0)
         say(peer=node.name, port=port)
+        measuring = asyncio.create_task(node.measure())
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             order = json.loads(line)
             if "dial" in order:
@@ -101,6 +100,7 @@ async def main(settings: dict[str, Any]) -> None:
                 plan = decode(bytes.fromhex(order["plan"]))
                 assert isinstance(plan, Plan)
                 say(**await node.reduce(plan))
+        measuring.cancel()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,21 @@ from math import inf, isclose
 from typing import Protocol, cast
 
 from p2p.channel.frames import FrameParser, FrameSink, frame_head
-from p2p.channel.meter import Gauge, Lane, Meter
+from p2p.channel.lane_choice import Lane
+from p2p.channel.meter import Gauge, LaneKind, Meter
+from p2p.channel.sealed_transport import SealedTransport
 from p2p.channel.sealing import RECORD_BYTES
-from p2p.channel.tuning import buffer_for, even_rate, look_for_room, open_wide, pace, tune
+from p2p.channel.tuning import (
+    LONG_WAY_SECONDS,
+    buffer_for,
+    even_rate,
+    look_for_room,
+    open_wide,
+    pace,
+    tune,
+    under_way,
+)
+from p2p.channel.warm_up import WarmUp
 from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.model import BadMessage
 
@@ -69,7 +81,7 @@ def _pieces(head: bytes, buffers: Sequence[memoryview]) -> Iterator[list[bytes |
 class Connection(asyncio.BufferedProtocol):
     """Protocol object of a transport that encrypts."""
 
-    def __init__(self, sink: ConnectionSink, meter: Meter, lane: Lane = "control") -> None:
+    def __init__(self, sink: ConnectionSink, meter: Meter, lane: LaneKind = "control") -> None:
         self._sink = sink
         self._meter = meter
         self._lane = lane
@@ -82,6 +94,7 @@ class Connection(asyncio.BufferedProtocol):
         self._paused = False
         self._reason: str | None = None
         self._closed = asyncio.get_running_loop().create_future()
+        self._warm_up = WarmUp()
         self.parser = FrameParser(sink)
         self.address: tuple[str, int] = ("?", 0)
 
@@ -103,6 +116,24 @@ class Connection(asyncio.BufferedProtocol):
     def outstanding_bytes(self) -> int:
         """Bytes that are not known to have arrived, here and in the kernel."""
         return self.pending_bytes + (self._gauge.outstanding() if self._gauge is not None else 0)
+
+    def outlook(self) -> Lane:
+        """What the choice of a lane goes by."""
+        if self._gauge is None:
+            return Lane(self.pending_bytes, 0, 0.0, 0)
+        window, round_trip = self._gauge.window()
+        return Lane(self.outstanding_bytes, window, round_trip, under_way(round_trip))
+
+    def warm_up(self, now: float) -> None:
+        """To be called a few times a second on a bulk lane beside others: it carries padding until it has grown."""
+        transport, gauge = self._transport, self._gauge
+        if self._warm_up.over or gauge is None or self.closing or not isinstance(transport, SealedTransport):
+            return
+        window, round_trip = gauge.window()
+        if round_trip < LONG_WAY_SECONDS:
+            self._warm_up.over = round_trip > 0
+        else:
+            transport.pad(self._warm_up.padding(now, window, round_trip, under_way(round_trip), self.pending_bytes))
 
     def flow(self) -> Flow:
         """What it has carried so far. To be asked for now and then while it carries tensors: its pace goes by it."""

@@ -13,6 +13,7 @@ from typing import Protocol
 from p2p.channel.connection import Connection
 from p2p.channel.handshake import Established
 from p2p.channel.hello import OPEN_MESSAGES, Bye, Contacts, Hello, Refused, decode_one_of
+from p2p.channel.lane_choice import choose
 from p2p.channel.lanes import LaneUp
 from p2p.channel.meter import Meter
 from p2p.channel.sealed_transport import SealedTransport
@@ -91,6 +92,8 @@ class Link:
 
     def is_full(self, now: float) -> bool:
         """Whether its bulk lanes carry as much as so many connections can; ask a few times a second."""
+        for connection in list(self._bulk.values())[1:]:
+            connection.warm_up(now)
         return bool(self._bulk) and self._widening.read(now, self.flow())
 
     def flow(self) -> Flow:
@@ -120,8 +123,8 @@ class Link:
         return self._control.send(data)
 
     async def send_bulk(self, data: bytes, buffers: Sequence[memoryview]) -> None:
-        """Send an encoded message and its payload on the emptiest bulk lane. Raises LinkLost."""
-        connection = await self._bulk_lane()
+        """Send an encoded message and its payload on the bulk lane that carries it soonest. Raises LinkLost."""
+        connection = await self._bulk_lane(sum(buffer.nbytes for buffer in buffers))
         outgoing = connection.enqueue(data, buffers)
         try:
             await outgoing.done
@@ -141,7 +144,7 @@ class Link:
         for connection in self._bulk.values():
             connection.hasten(left // len(self._bulk))
 
-    async def _bulk_lane(self) -> Connection:
+    async def _bulk_lane(self, size: int) -> Connection:
         if not self._bulk and self.ended is None:
             try:
                 async with asyncio.timeout(LANE_SECONDS):
@@ -150,7 +153,10 @@ class Link:
                 self.shut(f"no bulk lane within {LANE_SECONDS:.0f} s")
         if self.ended is not None:
             raise LinkLost(f"{self.peer}: {self.ended}")
-        return min(self._bulk.values(), key=lambda connection: connection.pending_bytes)
+        connections = list(self._bulk.values())
+        if len(connections) == 1:
+            return connections[0]
+        return connections[choose([connection.outlook() for connection in connections], size)]
 
     def shut(self, reason: str, tell: bool = True) -> None:
         """End the link; `tell` gives the reason to the peer too."""

@@ -21,10 +21,10 @@ from p2p.channel.dialler import NEVER
 from p2p.channel.greeting import HANDSHAKE_SECONDS
 from p2p.channel.handshake import Established, Refusal, Terms, refusal
 from p2p.channel.hello import MAX_LANES, PROTOCOL_VERSION, Contacts, Hello, RunIdentity
-from p2p.channel.lanes import LaneRefused, LaneUp, dial_lane
+from p2p.channel.lanes import LaneUp, dial_lane
 from p2p.channel.link import Link, LinkLost, MessageHandler
 from p2p.channel.listener import LaneDoor, Listener
-from p2p.channel.meter import Lane, Load, Meter, WireBytes
+from p2p.channel.meter import LaneKind, Load, Meter, WireBytes
 from p2p.channel.sealing import SECRET_BYTES
 from p2p.channel.widening import NO_FLOW, Flow
 from p2p.contact import MAX_KNOWN, Contact, SignedContact
@@ -34,6 +34,8 @@ from p2p.protocol.messages import encode
 from p2p.protocol.model import PeerId
 
 CLOSE_SECONDS = 2.0
+LANE_PAUSE_SECONDS = 2.0
+"""A bulk lane that does not come up is dialled again after pauses up to this."""
 
 
 class MeshHandler(MessageHandler, Protocol):
@@ -167,6 +169,8 @@ class Mesh:
     async def send_bulk(self, peer: PeerId, message: Message, buffers: Sequence[memoryview]) -> None:
         """Send a message with a payload of all `buffers`, without copying them; waits while the link is full.
 
+        `left`: bytes, these and those that are to follow soon: which lane takes them goes by it.
+
         On return the buffers may be reused. After a cancellation a frame that had begun is still sent from them.
         Raises LinkLost; ValueError for more than MAX_PAYLOAD_BYTES.
         """
@@ -210,7 +214,7 @@ class Mesh:
                 self._widened.add(link)
                 self._spawn(self._widen(link))
 
-    def wire_bytes(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
+    def wire_bytes(self, lane: LaneKind | Literal["all"] = "all") -> WireBytes:
         """(sent, received) of all connections since the start, as the kernel counted them: TLS included."""
         return self._meter.total(lane)
 
@@ -349,11 +353,11 @@ class Mesh:
         while link.ended is None:
             try:
                 await self._dial_lane(link, lane)
-            except LaneRefused as refused:  # it may have to hear yet that the link is in use
-                if pause > 2.0:
-                    link.shut(f"bulk lane {lane}: {refused}")
-            except OSError as error:
-                link.shut(f"bulk lane {lane}: {error or 'timed out'}")
+            except TimeoutError:
+                link.shut(f"bulk lane {lane}: timed out")
+            except OSError as error:  # it may have to hear yet that the link is in use, or its goodbye is on its way
+                if pause > LANE_PAUSE_SECONDS:
+                    link.shut(f"bulk lane {lane}: {error}")
             else:
                 return
             await asyncio.sleep(pause)

@@ -17,10 +17,12 @@ from typing import Literal, NamedTuple
 
 from p2p.channel.widening import NO_FLOW, Flow
 
-Lane = Literal["control", "bulk"]
+LaneKind = Literal["control", "bulk"]
 
 _U64, _U32 = struct.Struct("=Q"), struct.Struct("=I")
 _RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
+_WINDOW_AT = (84, 80, 148)
+"""tcpi_advmss, tcpi_snd_cwnd, tcpi_min_rtt."""
 _RATE_AT, _FLOW_AT, _OUTSTANDING_AT, _NOT_MEASURED = 160, (84, 192, 148, 68), (84, 24, 144), (1 << 32) - 1
 """Of flows: tcpi_advmss, tcpi_delivered, tcpi_min_rtt, tcpi_rtt. Outstanding: tcpi_advmss, tcpi_unacked,
 tcpi_notsent_bytes."""
@@ -49,8 +51,8 @@ class Load(NamedTuple):
 class Gauge:
     """Counts one connection. Holds a duplicate of its socket, so that the last figures can be read at its end."""
 
-    def __init__(self, descriptor: int, lane: Lane = "control") -> None:
-        self.lane: Lane = lane
+    def __init__(self, descriptor: int, lane: LaneKind = "control") -> None:
+        self.lane: LaneKind = lane
         self.frames_sent = self.frames_received = 0
         self._last: WireBytes | None = None
         self.socket: socket.socket | None = socket.socket(fileno=os.dup(descriptor))
@@ -88,6 +90,15 @@ class Gauge:
             return 0
         segment, packets, unsent = (_U32.unpack_from(info, at)[0] for at in _OUTSTANDING_AT)
         return int(segment * packets + unsent)
+
+    def window(self) -> tuple[int, float]:
+        """Bytes that it carries in a round trip at present, and its shortest round trip in seconds; zeros where the
+        kernel does not say. Half of the congestion window: BBR lets twice as much be under way as the way holds."""
+        info = _tcp_info(self.socket) if self.socket is not None else b""
+        if not info:
+            return 0, 0.0
+        segment, packets, round_trip = (_U32.unpack_from(info, at)[0] for at in _WINDOW_AT)
+        return segment * packets // 2, 0.0 if round_trip == _NOT_MEASURED else round_trip / 1e6
 
     def rate(self) -> int:
         """Bytes a second that it carried lately when it had enough to send (tcpi_delivery_rate)."""
@@ -130,9 +141,9 @@ class Meter:
         """Set while no connection is open."""
         self.idle.set()
         self._open: set[Gauge] = set()
-        self._closed: dict[Lane, WireBytes] = {"control": WireBytes(0, 0), "bulk": WireBytes(0, 0)}
+        self._closed: dict[LaneKind, WireBytes] = {"control": WireBytes(0, 0), "bulk": WireBytes(0, 0)}
 
-    def attach(self, connection: socket.socket, lane: Lane = "control") -> Gauge:
+    def attach(self, connection: socket.socket, lane: LaneKind = "control") -> Gauge:
         self.exact = self.exact and tcp_counts(connection) is not None
         gauge = Gauge(connection.fileno(), lane)
         self._open.add(gauge)
@@ -147,7 +158,7 @@ class Meter:
         if not self._open:
             self.idle.set()
 
-    def total(self, lane: Lane | Literal["all"] = "all") -> WireBytes:
+    def total(self, lane: LaneKind | Literal["all"] = "all") -> WireBytes:
         """Sums since the start; monotonic while connections keep their lane."""
         figures = [count for kind, count in self._closed.items() if lane in ("all", kind)]
         figures += [gauge.read() for gauge in self._open if lane in ("all", gauge.lane)]

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
@@ -106,6 +106,9 @@ class SealedTransport(asyncio.Transport):
         try:
             opener.received(count)
             while (size := opener.whole) is not None and not self._closing:
+                if opener.padding:
+                    opener.open(memoryview(bytearray(size)))
+                    continue
                 target = protocol.get_buffer(size)
                 if len(target) >= size:
                     opener.open(target[:size])
@@ -158,11 +161,19 @@ class SealedTransport(asyncio.Transport):
         """Seal each piece (of bytes) into records of its own; the pieces may change afterwards."""
         if self._closing:
             return
-        records = [piece[at : at + RECORD_BYTES] for piece in pieces for at in range(0, len(piece), RECORD_BYTES)]
+        self._seal([piece[at : at + RECORD_BYTES] for piece in pieces for at in range(0, len(piece), RECORD_BYTES)])
+
+    def pad(self, size: int) -> None:
+        """Send about `size` bytes that the other side drops."""
+        while size > 0 and not self._closing:
+            self._seal([bytes(min(size, RECORD_BYTES))], padding=True)
+            size -= RECORD_BYTES
+
+    def _seal(self, records: Sequence[bytes | bytearray | memoryview], padding: bool = False) -> None:
         wire = self._wire(sum(map(len, records)) + OVERHEAD_BYTES * len(records))
         size = 0
         for record in records:
-            size += self._sealer.seal(record, wire[size:])
+            size += self._sealer.seal(record, wire[size:], padding)
         self._unsent.append(_Sealed(wire, 0, size))
         self._unsent_bytes += size
         if not self._waiting:

@@ -1,6 +1,7 @@
 """Sealed records, sans I/O: what bulk lanes carry instead of TLS records.
 
-On the wire: u32 length of the plain bytes (little endian), then as many bytes of AES-256-GCM and its tag of 16.
+On the wire: u32 length of the plain bytes (little endian; with PADDING, nobody wants them), then as many bytes of
+AES-256-GCM and its tag of 16, which vouches for the length, too.
 Records are sixteen times as large as TLS', and are sealed from where the payload lies and opened to where it belongs:
 encryption is the only time that the program touches it. Keys are fresh for each lane and direction (HKDF-SHA256, RFC
 5869): they come from both sides' shares of the link's secret, which they told each other over the control lane's TLS,
@@ -25,6 +26,8 @@ from p2p.protocol.model import BadMessage
 RECORD_BYTES = 256 << 10
 """Plain bytes of the largest record: it stays in the cache while it is sealed and handed to the kernel."""
 HEADER = struct.Struct("<I")
+PADDING = 1 << 31
+"""Added to a record's length."""
 TAG_BYTES = 16
 OVERHEAD_BYTES = HEADER.size + TAG_BYTES
 BEYOND_BYTES = 1 << 10
@@ -77,13 +80,14 @@ class Sealer:
     def __init__(self, key: bytes) -> None:
         self._cipher = _Cipher(key)
 
-    def seal(self, plain: bytes | bytearray | memoryview, out: memoryview) -> int:
+    def seal(self, plain: bytes | bytearray | memoryview, out: memoryview, padding: bool = False) -> int:
         """Write `plain`, at most RECORD_BYTES, to `out` as one record; its size on the wire."""
         size = len(plain)
         assert size <= RECORD_BYTES, "the caller cuts"
-        HEADER.pack_into(out, 0, size)
+        header = HEADER.pack(size | PADDING if padding else size)
+        out[: HEADER.size] = header
         nonce = self._cipher.nonce()
-        self._cipher.aead.encrypt_into(nonce, plain, None, out[HEADER.size : size + OVERHEAD_BYTES])
+        self._cipher.aead.encrypt_into(nonce, plain, header, out[HEADER.size : size + OVERHEAD_BYTES])
         return size + OVERHEAD_BYTES
 
     def greeting(self) -> bytes:
@@ -103,6 +107,8 @@ class Opener:
         """Of what has arrived and was not opened."""
         self.whole: int | None = None
         """Plain bytes of the next record, if all of it has arrived."""
+        self.padding = False
+        """Whether that record is padding."""
 
     def buffer(self) -> memoryview:
         """Where the next bytes go; never empty."""
@@ -119,7 +125,7 @@ class Opener:
         there = self._stop - self._start
         if there < HEADER.size:
             return HEADER.size - there
-        return int(HEADER.unpack_from(self._room, self._start)[0]) + OVERHEAD_BYTES - there
+        return self._length() + OVERHEAD_BYTES - there
 
     def received(self, count: int) -> None:
         """`count` bytes were put into `buffer()`. Raises BadMessage."""
@@ -133,7 +139,7 @@ class Opener:
         end = begin + self.whole + TAG_BYTES
         nonce = self._cipher.nonce()
         try:
-            self._cipher.aead.decrypt_into(nonce, self._room[begin:end], None, out)
+            self._cipher.aead.decrypt_into(nonce, self._room[begin:end], self._room[self._start : begin], out)
         except InvalidTag:
             raise BadMessage("a record was not sealed with this lane's key, or not in this order") from None
         self._start = end
@@ -143,8 +149,14 @@ class Opener:
         self.whole = None
         if self._stop - self._start < HEADER.size:
             return
-        size = HEADER.unpack_from(self._room, self._start)[0]
+        size = self._length()
         if size > RECORD_BYTES:
             raise BadMessage(f"a record of {size} bytes, where {RECORD_BYTES} are allowed")
         if self._stop - self._start >= size + OVERHEAD_BYTES:
             self.whole = size
+
+    def _length(self) -> int:
+        """Of the record that has begun; notes whether it is padding."""
+        header = int(HEADER.unpack_from(self._room, self._start)[0])
+        self.padding = bool(header & PADDING)
+        return header & ~PADDING

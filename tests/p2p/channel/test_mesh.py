@@ -114,6 +114,25 @@ async def test_a_link_that_gets_no_other_lane_does_with_what_it_has(new_node: No
     assert not a.said("down") + b.said("down")
 
 
+async def test_a_further_lane_of_a_long_way_carries_padding_first_and_nobody_sees_it(
+    new_node: NodeFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(p2p.channel.connection, "LONG_WAY_SECONDS", 1e-9)
+    a, b = await linked_pair(new_node, bulk_lanes=2)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while a.mesh.lanes(b.peer) < 2:
+            await carry(a, b)
+        [link] = a.mesh._links.values()
+        first, second = link._bulk.values()
+        while not second._warm_up.over:
+            a.mesh.widen()
+            await asyncio.sleep(0)
+    assert not first._warm_up.over, "the first lane grows by what it carries"
+    await carry(a, b)
+    await b.until(lambda: b.mesh.wire_bytes("bulk").received > 210_000)
+    assert not a.said("down") + b.said("down")
+
+
 async def test_a_payload_arrives_though_its_lane_looks_for_room(
     new_node: NodeFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

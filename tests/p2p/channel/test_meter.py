@@ -74,8 +74,12 @@ async def test_the_flow_tells_the_round_trip_too_once_it_was_measured() -> None:
     assert (flow.received, flow.lanes) == (10, 1)
     assert 0 < flow.round_trip < 1
     assert gauge.rate() > 0
+    window, round_trip = gauge.window()
+    assert window > 1000
+    assert round_trip == flow.round_trip
     ours.close()
     meter.retire(gauge)
+    assert gauge.window() == (0, 0.0)
     assert gauge.flow() == NO_FLOW
     assert gauge.rate() == 0
     theirs.close()

@@ -145,6 +145,20 @@ async def test_a_turn_of_the_loop_sends_only_so_much(ends: Ends) -> None:
     await b.until(lambda: "lost" in b.told)
 
 
+async def test_padding_arrives_and_is_dropped(ends: Ends) -> None:
+    a, b = Diary(), Diary()
+    ours, theirs = connect(ends[0], a, True), connect(ends[1], b, False)
+    ours.write(b"be")
+    ours.pad(2 * RECORD_BYTES + 10)
+    ours.pad(0)
+    ours.write(b"fore")
+    await b.until(lambda: b.received == b"before")
+    ours.abort()
+    theirs.abort()
+    await b.until(lambda: "lost" in b.told)
+    ours.pad(1)
+
+
 async def test_close_sends_what_was_written_and_ends_when_the_other_side_does(ends: Ends) -> None:
     a, b = Diary(), Diary()
     ours, theirs = connect(ends[0], a, True), connect(ends[1], b, False)

@@ -87,6 +87,23 @@ def test_a_repeated_record_is_noticed() -> None:
         opened(Opener(KEY), record + record)
 
 
+def test_padding_is_told_from_what_is_wanted_and_nobody_can_change_which_is_which() -> None:
+    sealer = Sealer(KEY)
+    room = memoryview(bytearray(10 + OVERHEAD_BYTES))
+    sealer.seal(bytes(10), room, padding=True)
+    opener, forged = Opener(KEY), bytearray(room)
+    opener.buffer()[: len(room)] = room
+    opener.received(len(room))
+    assert opener.whole == 10
+    assert opener.padding
+    opener.open(memoryview(bytearray(10)))
+    forged[HEADER.size - 1] ^= 0x80
+    with pytest.raises(BadMessage):
+        opened(Opener(KEY), bytes(forged))
+    assert opened(opener, sealed(sealer, b"wanted")) == [b"wanted"]
+    assert not opener.padding
+
+
 def test_a_record_beyond_the_limit_is_refused_by_its_header() -> None:
     with pytest.raises(BadMessage, match=f"where {RECORD_BYTES} are allowed"):
         opened(Opener(KEY), HEADER.pack(RECORD_BYTES + 1))
