@@ -90,10 +90,13 @@ class Link:
         """Bulk lanes that are open."""
         return len(self._bulk)
 
-    def is_full(self, now: float) -> bool:
-        """Whether its bulk lanes carry as much as so many connections can; ask a few times a second."""
+    def warm_up(self, now: float) -> None:
+        """Let all bulk lanes but the first get as fast as they can; to be called a few times a second."""
         for connection in list(self._bulk.values())[1:]:
             connection.warm_up(now)
+
+    def is_full(self, now: float) -> bool:
+        """Whether its bulk lanes carry as much as so many connections can; ask a few times a second."""
         return bool(self._bulk) and self._widening.read(now, self.flow())
 
     def flow(self) -> Flow:

@@ -169,8 +169,6 @@ class Mesh:
     async def send_bulk(self, peer: PeerId, message: Message, buffers: Sequence[memoryview]) -> None:
         """Send a message with a payload of all `buffers`, without copying them; waits while the link is full.
 
-        `left`: bytes, these and those that are to follow soon: which lane takes them goes by it.
-
         On return the buffers may be reused. After a cancellation a frame that had begun is still sent from them.
         Raises LinkLost; ValueError for more than MAX_PAYLOAD_BYTES.
         """
@@ -209,13 +207,14 @@ class Mesh:
         """To be called a few times a second: links whose bulk lanes are full get one more."""
         now = self._now()
         for link in self._links.values():
+            link.warm_up(now)
             full = link.is_full(now)  # asked of all: it sees to their pace, too
             if full and link.dialled and link.lanes >= self._bulk_lanes and link not in self._widened:
                 self._widened.add(link)
                 self._spawn(self._widen(link))
 
     def wire_bytes(self, lane: LaneKind | Literal["all"] = "all") -> WireBytes:
-        """(sent, received) of all connections since the start, as the kernel counted them: TLS included."""
+        """(sent, received) of all connections since the start, as the kernel counted them, encrypted."""
         return self._meter.total(lane)
 
     def bulk_load(self) -> Load:
@@ -224,7 +223,7 @@ class Mesh:
 
     @property
     def wire_bytes_exact(self) -> bool:
-        """False where the kernel does not count; `wire_bytes` is then the frames without TLS."""
+        """False where the kernel does not count; `wire_bytes` is then that of the frames."""
         return self._meter.exact
 
     async def close(self) -> None:

@@ -1,9 +1,9 @@
-"""Bytes on the wire, counted by the kernel at each socket: frames, TLS records and handshakes.
+"""Bytes on the wire, counted by the kernel at each socket: frames, records and handshakes.
 
 Linux keeps `tcpi_bytes_sent`, `tcpi_bytes_retrans` and `tcpi_bytes_received` in struct tcp_info
 (include/uapi/linux/tcp.h; Linux 4.19 and later). What TCP had to repeat is counted apart: it says how the network is,
 not what the program sends, and a busy machine repeats even on loopback. Where the kernel does not count, `exact` is
-False and the figures are those of the frames handed to and taken from TLS.
+False and the figures are those of the frames before encryption.
 """
 
 from __future__ import annotations

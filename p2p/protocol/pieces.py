@@ -27,7 +27,7 @@ class PieceSize(NamedTuple):
 FINER = 4
 """Times as many pieces."""
 PIECE_SIZE = PieceSize()
-"""The headers of the smallest piece, a frame's and TLS', are less than 0.5 % of it."""
+"""The headers of the smallest piece, a frame's and a record's, are less than 0.5 % of it."""
 
 
 def piece_size(count: int, owners: int, block: int, limits: PieceSize = PIECE_SIZE) -> int:

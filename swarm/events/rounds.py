@@ -244,7 +244,7 @@ class Round(Event):
     round_seconds: float
     """From the previous commit, or the node's first training step, to this commit: all of its time."""
     bytes_sent: int
-    """At the sockets, TLS included, since the previous round event."""
+    """At the sockets, as encrypted, since the previous round event."""
     bytes_received: int
     transfer_bytes_sent: int = 0
     """The part of bytes_sent that went to newcomers as state."""

@@ -2,7 +2,7 @@
 
 Totals are over rounds that trained (round 0 only forms the first view):
 
-- bytes_per_param_per_round: mean over members and rounds of the bytes a member sent, at its sockets and TLS included,
+- bytes_per_param_per_round: mean over members and rounds of the bytes a member sent, at its sockets, as encrypted,
   per parameter; state sent to newcomers is not in it (see transfer_bytes_sent of each row).
 - expected_bytes_per_param: the butterfly's payload for the same members and rounds, (N-1)/N * (C/N * p + m) / 8
   for N members of which C contribute: parts of p bits a value to N-1 owners from contributors, one N-th of the mean at
