@@ -91,7 +91,8 @@ class Uplink:
 
     def read(self, now: float, streams: Mapping[str, Stream]) -> Mapping[str, float]:
         """The paces, bytes a second; whoever has none needs none. `streams`: to each of the others."""
-        waiting = {name for name, stream in streams.items() if stream.waiting}
+        # a frame that waits for a link's first lane counts as nothing left, and says nothing of the uplink
+        waiting = {name for name, stream in streams.items() if stream.waiting and stream.left}
         if self._begin is None or self._begin[1].keys() != streams.keys():
             self._begin, self._waiting = (now, streams), waiting
         else:

@@ -190,3 +190,13 @@ def test_a_link_that_was_lost_is_not_measured() -> None:
     uplink.read(0.0, {"a": Stream(5000, 100, True, 0.0)})
     uplink.read(0.5, {"a": Stream(10, 100, True, 0.0)})
     assert uplink.capacity == 1000.0
+
+
+def test_a_frame_that_waits_for_a_link_without_lanes_is_no_part_of_the_uplink() -> None:
+    world = World()
+    for _ in range(KNOWN_AFTER):
+        world.reduce(40 * MB)
+    assert world.uplink.capacity > 0
+    for tick in range(12):
+        streams = {"a": Stream(tick * MB, 100 * MB, True, 0.0), "b": Stream(0, 0, True, 0.0)}
+        assert world.uplink.read(world.now + tick * TICK, streams).keys() == {"a"}
