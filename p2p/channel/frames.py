@@ -68,11 +68,6 @@ class FrameParser:
             return self._scratch[: self._drop]
         return self._scratch[self._filled :]
 
-    @property
-    def owed(self) -> int:
-        """Bytes that the frame which began still lacks."""
-        return sum(map(len, self._targets)) + self._drop
-
     def received(self, count: int) -> None:
         """`count` bytes were put into `buffer()`. Raises BadMessage, also on behalf of the sink."""
         if self._stopped:

@@ -62,7 +62,7 @@ class SealedTransport(asyncio.Transport):
         self._unsent_bytes = 0
         self._spare: list[memoryview] = []
         self._burst = 0
-        """Sent in the present turn of the loop."""
+        """Sent since the loop last said that the socket is writable."""
         self._high = BURST_BYTES
         self._waiting = self._paused = self._closing = self._ended = False
         self._linger: asyncio.TimerHandle | None = None
