@@ -172,14 +172,3 @@ def test_frames_that_nobody_would_take_cannot_be_built() -> None:
         frame_head(bytes(MAX_MESSAGE_BYTES + 1))
     with pytest.raises(ValueError, match="exceeds the limits"):
         frame_head(b"", MAX_PAYLOAD_BYTES + 1)
-
-
-@given(st.binary(max_size=300), st.lists(st.integers(1, 50), min_size=1, max_size=20), st.booleans())
-def test_what_a_frame_still_lacks_is_known(payload: bytes, sizes: list[int], drop: bool) -> None:
-    parser = FrameParser(Collector(ways=3))
-    message = b"drop" if drop else b"keep"
-    feed(parser, frame_head(message, len(payload)), sizes)
-    assert parser.owed == len(payload)
-    for at in range(len(payload)):
-        feed(parser, payload[at : at + 1], [1])
-        assert parser.owed == len(payload) - at - 1
