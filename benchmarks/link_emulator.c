@@ -74,9 +74,11 @@ static uint64_t pass(line *l, uint64_t at, int wire) {
 static int wire_bytes(const unsigned char *bytes, int size) {
     struct virtio_net_hdr h;
     memcpy(&h, bytes, VNET);
-    int length = size - VNET, headers = (bytes[VNET] & 15) * 4 + 20;
-    int parts = h.gso_type != VIRTIO_NET_HDR_GSO_NONE && h.gso_size ? (length - headers + h.gso_size - 1) / h.gso_size : 1;
-    return length + (parts - 1) * (headers + 12) + parts * OTHER; /* 12: TCP timestamps */
+    int length = size - VNET, ip = (bytes[VNET] & 15) * 4;
+    if (h.gso_type == VIRTIO_NET_HDR_GSO_NONE || !h.gso_size) return length + OTHER;
+    int headers = ip + (bytes[VNET + ip + 12] >> 4) * 4; /* TCP's with its options */
+    int parts = (length - headers + h.gso_size - 1) / h.gso_size;
+    return length + (parts - 1) * headers + parts * OTHER;
 }
 
 static void take(host *from) {

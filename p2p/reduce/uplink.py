@@ -5,21 +5,21 @@ it and before their peers: some have done long before others, and then part of t
 a pace: the part of the uplink's capacity that it has of all that is left to be sent. A peer that takes less, because
 its own link is slower or because it waits for others, leaves the rest to the others.
 
-The capacity is what was carried when there was no pace yet, in the first two reduces. It is more where the connections
-keep their paces, or carry more together; and less only where they fall short of them while packets queue on the way:
-then the way was full, and not the machine busy. Should the uplink really become much slower, paces are too high to
-matter.
+The capacity is the most that was carried. Nobody has a pace before packets have queued on the way for some time: only
+then was it full. Where connections keep their paces all the same, it may be more, which is tried. Should the uplink
+really become much slower, paces are too high to matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from math import inf
 from typing import NamedTuple
 
 WINDOW_SECONDS = 0.5
 """The shortest time that says anything: a link's buffers take a tenth of a second and more at once."""
-KNOWN_AFTER, YOUNG = 4, 1
-"""Windows, and reduces, after which the capacity is known: young connections do not find it in their first reduce."""
+BELIEVED = 4
+"""Windows that must say the same."""
 FASTEST = 200e6 / 8
 """Bytes a second. Connections fill faster uplinks by themselves, and bursts cost the machine less than an even pace."""
 ROOM = 1.08
@@ -27,15 +27,10 @@ ROOM = 1.08
 machine; with 1.15 the queues are full again."""
 SHORT_OF = 0.95
 """Connections that carry less of their paces together do not lack a higher pace."""
-KEPT, RISE = 4, 1.25
-"""After so many windows, one after another, in which they carried as much, the capacity counts as so many times
-higher."""
+RISE = 1.25
+"""The capacity is tried at so many times what it was."""
 QUEUE_SECONDS = 0.02
 """Packets that wait so long show that the way is full."""
-PROOF = 4
-"""Windows in which it was full, and none between them in which it was not; their mean is the capacity."""
-FLOOR = 0.75
-"""Of the most that was ever carried; less is not believed."""
 BACKLOGGED = 0.75
 """Part of the others for whom a frame must wait all through a window that proves anything."""
 SLOW_BELOW, SLOW_AFTER = 0.8, 3
@@ -48,6 +43,10 @@ LEAST = 0.25
 LAGS_BELOW, PATIENCE_SECONDS = 0.9, 2.0
 """A connection that stays below so much of its pace, though nothing queues on its way, does not know what room it has.
 It begins anew, but not again so soon."""
+RENEW_SECONDS = 8.0
+"""After so long a connection begins anew in any case. Once in ten seconds BBR looks how short the way is: for that it
+sends next to nothing for a fifth of a second and a round trip, all connections of a reduce at once. One that begins
+anew goes by the shortest round trip it has ever seen."""
 
 
 class Stream(NamedTuple):
@@ -71,7 +70,10 @@ class Uplink:
         """Bytes a second; 0: not known."""
         self._most = self._last = 0.0
         """Bytes a second that were carried: the most, and in the last window."""
-        self._windows = self._reduces = 0
+        self._full = 0
+        """Windows in which the way was full, since the capacity was last set."""
+        self._kept = 0
+        """Windows, one after another, in which all paces were kept."""
         self._begin: tuple[float, Mapping[str, Stream]] | None = None
         """Of the window."""
         self._waiting: set[str] = set()
@@ -81,10 +83,6 @@ class Uplink:
         """Bytes a second in the last window."""
         self._slow: dict[str, int] = {}
         """Windows, one after another, in which a peer took less than its pace."""
-        self._kept = 0
-        """Windows, one after another, in which all paces were kept."""
-        self._proof: list[float] = []
-        """Bytes a second, in the newest windows in which the way was full."""
         self._lagging: set[str] = set()
         self._anew: dict[str, float] = {}
         """When a connection last began anew."""
@@ -94,12 +92,14 @@ class Uplink:
         # a frame that waits for a link's first lane counts as nothing left, and says nothing of the uplink
         waiting = {name for name, stream in streams.items() if stream.waiting and stream.left}
         if self._begin is None or self._begin[1].keys() != streams.keys():
+            self._anew = dict.fromkeys(streams, now)
             self._begin, self._waiting = (now, streams), waiting
         else:
             self._waiting &= waiting
             if now - self._begin[0] >= WINDOW_SECONDS:
                 self._look_back(now, streams)
                 self._begin, self._waiting = (now, streams), waiting
+                self._renew(now)
         before, self._paces = self._paces, self._share(streams) if 0 < self.capacity <= FASTEST else {}
         if self._paces and not before:
             self._let_begin_anew(self._paces, now)
@@ -107,7 +107,7 @@ class Uplink:
 
     def lagging(self) -> set[str]:
         """Those, each named once, whose connections should look for room anew; their paces keep them from too much."""
-        lagging, self._lagging = self._lagging & self._paces.keys(), set()
+        lagging, self._lagging = self._lagging, set()
         return lagging
 
     def pause(self) -> None:
@@ -115,14 +115,17 @@ class Uplink:
         if self._begin is None:
             return
         self._begin = None
-        self._reduces += 1
-        if not self.capacity and self._windows >= KNOWN_AFTER and self._reduces > YOUNG:
-            self.capacity = self._most
         self._paces, self._rates, self._slow = {}, {}, {}
 
     def _let_begin_anew(self, names: Mapping[str, float] | set[str], now: float) -> None:
         self._lagging.update(names)
         self._anew.update(dict.fromkeys(names, now))
+
+    def _renew(self, now: float) -> None:
+        """One of them in a window, so that the others can fill the way meanwhile."""
+        due = [name for name in self._paces if now - self._anew[name] >= RENEW_SECONDS]
+        if due:
+            self._let_begin_anew({min(due, key=lambda name: self._anew[name])}, now)
 
     def _look_back(self, now: float, streams: Mapping[str, Stream]) -> None:
         """The window is over."""
@@ -131,43 +134,45 @@ class Uplink:
         self._rates = {
             name: max(0, stream.delivered - before[name].delivered) / (now - began) for name, stream in streams.items()
         }
-        total, self._windows = sum(self._rates.values()), self._windows + 1
+        total = sum(self._rates.values())
         carried, self._last = min(total, self._last), total  # an emptying queue shows as too much in one window
-        if self._paces:
-            self._most, self.capacity = max(self._most, carried), max(self.capacity, carried)
-            self._learn(now, total, streams)
-        else:  # rather too much than too little
-            self._most = max(self._most, total)
-
-    def _learn(self, now: float, total: float, streams: Mapping[str, Stream]) -> None:
-        """From a window with paces."""
+        self._most = max(self._most, carried)
+        if self.capacity:
+            self.capacity = max(self.capacity, carried)
         if len(self._waiting) >= BACKLOGGED * len(streams):
-            self._weigh(total, min(streams[name].queued for name in self._waiting))
-        self._let_begin_anew({name for name in self._waiting if self._lags(name, streams[name].queued, now)}, now)
+            self._weigh(min(streams[name].queued for name in self._waiting) >= QUEUE_SECONDS)
+        self._note_slow(now)
+        if total <= FASTEST:
+            self._let_begin_anew({name for name in self._waiting if self._lags(name, streams[name].queued, now)}, now)
+
+    def _weigh(self, queued: bool) -> None:
+        """A window in which there was something to send to nearly everybody: was the way full?"""
+        if self._paces and self._keep_paces(SHORT_OF if queued else LAGS_BELOW):
+            self._full, self._kept = 0, self._kept + 1
+            if self._kept == BELIEVED:
+                self.capacity, self._kept = RISE * self.capacity, 0
+            return
+        self._kept = 0
+        self._full += queued
+        if self._full == BELIEVED:
+            self.capacity, self._full = self._most, 0
+
+    def _keep_paces(self, part: float) -> bool:
+        """Whether connections carry so much of their paces, but for those of slow peers."""
+        free = self._paces.keys() - self._slow_ones(self._paces.keys())
+        return sum(self._rates[name] for name in free) >= part * sum(self._paces[name] for name in free)
+
+    def _note_slow(self, now: float) -> None:
         for name, pace in self._paces.items():
             if self._rates[name] < SLOW_BELOW * pace:
                 self._slow[name] = self._slow.get(name, 0) + 1
             elif self._slow.pop(name, 0) >= SLOW_AFTER:
                 self._let_begin_anew({name}, now)
 
-    def _weigh(self, total: float, queued: float) -> None:
-        """Was the way full in this window?"""
-        free = self._paces.keys() - self._slow_ones(self._paces.keys())
-        if sum(self._rates[name] for name in free) >= SHORT_OF * sum(self._paces[name] for name in free):
-            self._proof, self._kept = [], self._kept + 1
-            if self._kept == KEPT:
-                self.capacity, self._kept = RISE * self.capacity, 0
-            return
-        self._kept = 0
-        if queued >= QUEUE_SECONDS:
-            self._proof.append(total)
-        if len(self._proof) == PROOF:
-            self.capacity = max(FLOOR * self._most, min(self.capacity, sum(self._proof) / PROOF))
-            self._proof = []
-
     def _lags(self, name: str, queued: float, now: float) -> bool:
-        low = self._rates[name] < LAGS_BELOW * self._paces[name] and queued < QUEUE_SECONDS
-        return low and now - self._anew.get(name, 0.0) >= PATIENCE_SECONDS
+        """Without a pace, too, it should fill its way."""
+        low = self._rates[name] < LAGS_BELOW * self._paces.get(name, inf) and queued < QUEUE_SECONDS
+        return low and now - self._anew[name] >= PATIENCE_SECONDS
 
     def _slow_ones(self, names: Collection[str]) -> set[str]:
         """Of those to whom something is left to be sent. When nearly all of the others are slow, the uplink is."""
