@@ -28,6 +28,7 @@ from swarm import events
 from swarm.config import Config
 from swarm.evaluation import SpareTimeEvaluation
 from swarm.events import EventLog
+from swarm.garbage import pass_over_what_is_there
 from swarm.initial import check_first
 from swarm.inner_training import NOTHING, Ahead, InnerTraining, Work, share_of
 from swarm.outer_health import NOT_KNOWN, Health, OuterHealth
@@ -75,6 +76,7 @@ async def _run(config: Config, identity: Identity, discovery: Discovery, log: Ev
     stop = _stop_signal(discovery)
     try:
         async with open_parts(config, identity, discovery, log) as parts:
+            pass_over_what_is_there()
             return await _live(config, parts, log, stop)
     except RankLost as error:  # it did not even get started
         _tell_loss(log, error.lost)

@@ -5,9 +5,9 @@ it and before their peers: some have done long before others, and then part of t
 a pace: the part of the uplink's capacity that it has of all that is left to be sent. A peer that takes less, because
 its own link is slower or because it waits for others, leaves the rest to the others.
 
-The capacity is the most that was carried. Nobody has a pace before packets have queued on the way for some time: only
-then was it full. Where connections keep their paces all the same, it may be more, which is tried. Should the uplink
-really become much slower, paces are too high to matter.
+The capacity is the most that was carried. It is known when packets have queued on the way for some time, so that it was
+full; or behind the second reduce: young connections may not fill it in their first. Where connections keep their paces,
+it may be more, which is tried. Should the uplink really become much slower, paces are too high to matter.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ WINDOW_SECONDS = 0.5
 """The shortest time that says anything: a link's buffers take a tenth of a second and more at once."""
 BELIEVED = 4
 """Windows that must say the same."""
+YOUNG = 1
+"""Reduces in which connections may not have filled the way."""
 FASTEST = 200e6 / 8
 """Bytes a second. Connections fill faster uplinks by themselves, and bursts cost the machine less than an even pace."""
 ROOM = 1.08
@@ -70,6 +72,8 @@ class Uplink:
         """Bytes a second; 0: not known."""
         self._most = self._last = 0.0
         """Bytes a second that were carried: the most, and in the last window."""
+        self._windows = self._reduces = 0
+        """So far; windows in which there was something to send to nearly everybody."""
         self._full = 0
         """Windows in which the way was full, since the capacity was last set."""
         self._kept = 0
@@ -94,6 +98,8 @@ class Uplink:
         if self._begin is None or self._begin[1].keys() != streams.keys():
             self._anew = dict.fromkeys(streams, now)
             self._begin, self._waiting = (now, streams), waiting
+        elif not self._waiting:  # nothing was to be sent yet; short reduces have too few windows to waste one
+            self._begin, self._waiting = (now, streams), waiting
         else:
             self._waiting &= waiting
             if now - self._begin[0] >= WINDOW_SECONDS:
@@ -114,7 +120,9 @@ class Uplink:
         """Everything has been sent, or will not be; may be called again and again."""
         if self._begin is None:
             return
-        self._begin = None
+        self._begin, self._reduces = None, self._reduces + 1
+        if not self.capacity and self._windows >= BELIEVED and self._reduces > YOUNG:
+            self.capacity = self._most
         self._paces, self._rates, self._slow = {}, {}, {}
 
     def _let_begin_anew(self, names: Mapping[str, float] | set[str], now: float) -> None:
@@ -147,6 +155,7 @@ class Uplink:
 
     def _weigh(self, queued: bool) -> None:
         """A window in which there was something to send to nearly everybody: was the way full?"""
+        self._windows += 1
         if self._paces and self._keep_paces(SHORT_OF if queued else LAGS_BELOW):
             self._full, self._kept = 0, self._kept + 1
             if self._kept == BELIEVED:
