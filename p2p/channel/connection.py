@@ -154,10 +154,11 @@ class Connection(asyncio.BufferedProtocol):
             self.flow()
 
     def hasten(self, left: int) -> None:
-        """Look for more room on the way if that pays for `left` bytes."""
+        """Look for more room on the way if that pays for `left` bytes; it costs nothing while no more may be sent."""
         if self._gauge is None or self._gauge.socket is None or self.closing:
             return
-        if left > PAYS_AFTER * self._gauge.rate() * self._gauge.flow().round_trip:
+        limited = self._allotted < inf
+        if limited or left > PAYS_AFTER * self._gauge.rate() * self._gauge.flow().round_trip:
             look_for_room(self._gauge.socket)
 
     def hand_over(self, sink: ConnectionSink) -> None:
