@@ -147,6 +147,9 @@ async def test_a_payload_arrives_though_its_lane_looks_for_room(
     assert not sought, "it does not pay"
     a.mesh.hasten(b.peer, 1 << 40)
     assert len(sought) == 1
+    a.mesh.allot({b.peer: 1e9})
+    a.mesh.hasten(b.peer, 0)
+    assert len(sought) == 2, "with a pace it costs nothing"
     await sending
     await b.until(lambda: b.messages)
     assert b.messages == [(a.peer, bulk(1), payload)]
