@@ -70,10 +70,10 @@ class Uplink:
     def __init__(self) -> None:
         self.capacity = 0.0
         """Bytes a second; 0: not known."""
-        self._most = self._last = 0.0
-        """Bytes a second that were carried: the most, and in the last window."""
+        self._most = self._last = self._peak = 0.0
+        """Bytes a second that were carried: the most in two windows on end, in the last window, the most in one."""
         self._windows = self._reduces = 0
-        """So far; windows in which there was something to send to nearly everybody."""
+        """So far."""
         self._full = 0
         """Windows in which the way was full, since the capacity was last set."""
         self._kept = 0
@@ -122,7 +122,7 @@ class Uplink:
             return
         self._begin, self._reduces = None, self._reduces + 1
         if not self.capacity and self._windows >= BELIEVED and self._reduces > YOUNG:
-            self.capacity = self._most
+            self.capacity = self._peak  # rather too much than too little
         self._paces, self._rates, self._slow = {}, {}, {}
 
     def _let_begin_anew(self, names: Mapping[str, float] | set[str], now: float) -> None:
@@ -144,7 +144,7 @@ class Uplink:
         }
         total = sum(self._rates.values())
         carried, self._last = min(total, self._last), total  # an emptying queue shows as too much in one window
-        self._most = max(self._most, carried)
+        self._windows, self._most, self._peak = self._windows + 1, max(self._most, carried), max(self._peak, total)
         if self.capacity:
             self.capacity = max(self.capacity, carried)
         if len(self._waiting) >= BACKLOGGED * len(streams):
@@ -155,7 +155,6 @@ class Uplink:
 
     def _weigh(self, queued: bool) -> None:
         """A window in which there was something to send to nearly everybody: was the way full?"""
-        self._windows += 1
         if self._paces and self._keep_paces(SHORT_OF if queued else LAGS_BELOW):
             self._full, self._kept = 0, self._kept + 1
             if self._kept == BELIEVED:
