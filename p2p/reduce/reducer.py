@@ -191,8 +191,8 @@ class Reducer:
         attempt = self._running()
         if attempt is not None:
             attempt.employ_senders()
-            attempt.take_over()
-            attempt.share(self._uplink)
+            if not attempt.share(self._uplink):
+                attempt.take_over()
         else:
             self._uplink.pause()
             self._carrier.allot({})
