@@ -57,7 +57,8 @@ def test_a_group_of_any_size_trains_alike(alone: Trained, alone_with_muon: Train
     alone = alone_with_muon if optimizer == "muon" else alone
     group = trained(world, optimizer)
     assert max(abs(a - b) for a, b in zip(group.losses, alone.losses, strict=True)) < 1e-5
-    assert group.short == pytest.approx(alone.short, abs=1e-5)
+    # of few tokens, which average out less of what another order of sums makes: 1.3e-5 on some CPUs
+    assert group.short == pytest.approx(alone.short, abs=3e-5)
     assert group.held_out == pytest.approx(alone.held_out, abs=1e-5)
     assert np.abs(group.local_P - alone.local_P).max() < 1e-4
     assert group.inner.steps == alone.inner.steps == STEPS + 1
