@@ -280,7 +280,8 @@ def worker(name: str, rank: int, members: int, count: int, pipe: Any, options: d
     os.setpgid(0, 0)  # so that the driver can end us with all we started
     try:
         obey(name, rank, members, count, pipe, options)
-    except Exception as error:  # noqa: BLE001 - whatever a contender raises ends its part, and the table says so
+    # whatever a contender raises ends its part, and the table says so
+    except Exception as error:  # noqa: BLE001
         pipe.send(Failure(f"{type(error).__name__}: {error}"))
 
 

@@ -100,6 +100,10 @@ def measured(training_seconds: float, ahead: int) -> list[list[Round]]:
             return Nodes(hosts, Path(folder), run, training_seconds / STEPS).ended()
 
 
+def counted_of(nodes: list[list[Round]]) -> list[Round]:
+    return [rounds[counted] for rounds in nodes for counted in COUNTED]
+
+
 def trained(rounds: list[Round], counted: int) -> float:
     """Seconds of training between the commits of the round before and of this one, on one node.
 
@@ -111,15 +115,13 @@ def trained(rounds: list[Round], counted: int) -> float:
 
 def utilisation(nodes: list[list[Round]]) -> float:
     """%, of all nodes."""
-    both = [(trained(rounds, counted), rounds[counted].round_seconds) for rounds in nodes for counted in COUNTED]
-    return 100 * sum(train for train, _ in both) / sum(whole for _, whole in both)
+    training = sum(trained(rounds, counted) for rounds in nodes for counted in COUNTED)
+    return 100 * training / sum(event.round_seconds for event in counted_of(nodes))
 
 
 def waits(nodes: list[list[Round]]) -> float:
     """Seconds of a blocking round in which a node does not train."""
-    return statistics.fmean(
-        rounds[counted].round_seconds - rounds[counted].train_seconds for rounds in nodes for counted in COUNTED
-    )
+    return statistics.fmean(event.round_seconds - event.train_seconds for event in counted_of(nodes))
 
 
 def compare(name: str, wait: float, report: Report) -> None:
@@ -128,7 +130,7 @@ def compare(name: str, wait: float, report: Report) -> None:
     report(f"{name}: training {training:.2f} s a round, {TRAINING_SECONDS} to {seconds} s there")
     for ahead, least in ((0, bar), (STEPS // 4, OVERLAPPED)):
         nodes = measured(training, ahead)
-        events = [rounds[counted] for rounds in nodes for counted in COUNTED]
+        events = counted_of(nodes)
         whole, steps_took, waited, steps = (
             statistics.median(float(getattr(event, field)) for event in events)
             for field in ("round_seconds", "train_seconds", "reduce_seconds", "ahead_steps")

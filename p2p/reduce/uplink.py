@@ -96,9 +96,8 @@ class Uplink:
         # a frame that waits for a link's first lane counts as nothing left, and says nothing of the uplink
         waiting = {name for name, stream in streams.items() if stream.waiting and stream.left}
         if self._begin is None or self._begin[1].keys() != streams.keys():
-            self._anew = dict.fromkeys(streams, now)
-            self._begin, self._waiting = (now, streams), waiting
-        elif not self._waiting:  # nothing was to be sent yet; short reduces have too few windows to waste one
+            self._anew, self._waiting = dict.fromkeys(streams, now), set()
+        if self._begin is None or not self._waiting:  # no window is wasted on a time without anything to send
             self._begin, self._waiting = (now, streams), waiting
         else:
             self._waiting &= waiting
@@ -112,7 +111,7 @@ class Uplink:
         return self._paces
 
     def lagging(self) -> set[str]:
-        """Those, each named once, whose connections should look for room anew; their paces keep them from too much."""
+        """Those, each named once, whose connections should look for room anew."""
         lagging, self._lagging = self._lagging, set()
         return lagging
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.reduce.uplink import BELIEVED, FASTEST, PATIENCE_SECONDS, RENEW_SECONDS, RISE, ROOM, Stream, Uplink
+from p2p.reduce.uplink import BELIEVED, FASTEST, PATIENCE_SECONDS, RISE, ROOM, Stream, Uplink
 
 TICK = 0.25
 LONGEST_QUEUE = 0.1
@@ -195,8 +195,7 @@ def test_no_connection_carries_tensors_for_ten_seconds_without_beginning_anew_an
         anew = world.uplink.lagging()
         assert len(anew) <= 1 or not last
         last.update(dict.fromkeys(anew, world.now))
-        assert all(world.now - when < 10.0 for when in last.values())
-    assert RENEW_SECONDS < 10.0
+        assert all(world.now - when < 10.0 for when in last.values()), "BBR would measure its way"
 
 
 def test_kept_paces_rise() -> None:
