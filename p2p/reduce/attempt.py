@@ -271,21 +271,13 @@ class Attempt:
         """Share of the others for whom a frame waits at present until the link takes it."""
         return sum(count > 0 for count in self._under_way.values()) / max(1, len(self._under_way))
 
-    def take_over(self) -> None:
-        """To be called a few times a second where nobody has a pace: those not done yet get the whole uplink."""
-        left = {peer: size for peer in self._wake if (size := self._left(peer))}
-        if 0 < len(left) <= TAKE_OVER * self._sharing:
-            self._sharing = len(left)
-            for peer, size in left.items():
-                self._carrier.hasten(peer, size)
-
-    def share(self, uplink: Uplink) -> bool:
-        """To be called a few times a second, until it is stopped: paces for the others. Whether anybody has one."""
+    def share(self, uplink: Uplink) -> None:
+        """To be called a few times a second, until it is stopped: give each of the others its part of the uplink."""
         left = {peer: self._left(peer) for peer in self._wake}
         if not any(left.values()):
             uplink.pause()
             self._carrier.allot({})
-            return False
+            return
         flows = {peer: self._carrier.flow(peer) for peer in left}
         streams = {
             peer: Stream(flow.delivered, left[peer], self._under_way[peer] > 0, flow.queued)
@@ -295,7 +287,15 @@ class Attempt:
         self._carrier.allot(paces)
         for peer in uplink.lagging():
             self._carrier.hasten(peer, left[peer])
-        return bool(paces)
+        if not paces:
+            self._take_over({peer: size for peer, size in left.items() if size})
+
+    def _take_over(self, left: dict[str, int]) -> None:
+        """When some of the others have got everything, those that have not are to have the whole uplink."""
+        if len(left) <= TAKE_OVER * self._sharing:
+            self._sharing = len(left)
+            for peer, size in left.items():
+                self._carrier.hasten(peer, size)
 
     def _left(self, peer: str) -> int:
         """Bytes that this peer has yet to get."""

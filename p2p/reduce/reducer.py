@@ -191,8 +191,7 @@ class Reducer:
         attempt = self._running()
         if attempt is not None:
             attempt.employ_senders()
-            if not attempt.share(self._uplink):
-                attempt.take_over()
+            attempt.share(self._uplink)
         else:
             self._uplink.pause()
             self._carrier.allot({})

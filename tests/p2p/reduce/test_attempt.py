@@ -114,8 +114,11 @@ async def test_there_is_a_backlog_while_links_do_not_take_what_there_is_to_send(
         await attempt.abort()
 
 
-async def test_when_one_has_got_everything_the_others_are_to_have_its_part_of_the_uplink() -> None:
-    carrier = StuckCarrier()
+@pytest.mark.parametrize("paced", [False, True])
+async def test_when_one_has_got_everything_the_others_are_to_have_its_part_of_the_uplink(paced: bool) -> None:
+    """With paces they have it already, and connections are left alone."""
+    carrier, uplink = StuckCarrier(), Uplink()
+    uplink.capacity = 1000.0 if paced else 0.0
     block = INT8.block
     spans = (0, 0, 100 * block, 200 * block, 300 * block, COUNT)  # we own nothing, and so give parts only
     plan = plan_of([1] * 5, COUNT, block, spans=spans, piece=50 * block)
@@ -127,17 +130,18 @@ async def test_when_one_has_got_everything_the_others_are_to_have_its_part_of_th
             attempt.on_go(name, Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
         await until(lambda: {two, three, four} <= set(carrier.begun))
         carrier.on_the_way = {two: 9, three: 9, four: 9}
-        attempt.take_over()
-        assert carrier.hastened == [], "the one has got nothing yet"
+        attempt.share(uplink)
+        assert len(carrier.hastened) == 4 * paced, "the one has got nothing yet"
+        carrier.hastened.clear()
         attempt.on_go(one, Go(ballot=attempt.ballot, room=2, parts=b"", means=b""))
         await until(lambda: carrier.begun.count(one) == 2 and attempt.backlogged == 0.75)
         carrier.on_the_way[one] = 7
-        attempt.take_over()
+        attempt.share(uplink)
         assert carrier.hastened == [], "the last bytes to the one are on their way"
         carrier.on_the_way[one] = 0
-        attempt.take_over()
-        attempt.take_over()
-        assert carrier.hastened == [(two, 9), (three, 9), (four, 9)]
+        attempt.share(uplink)
+        attempt.share(uplink)
+        assert carrier.hastened == ([] if paced else [(two, 9), (three, 9), (four, 9)])
         await attempt.abort()
 
 
