@@ -5,13 +5,14 @@
 Mesh and reducer of a real node, one process and network namespace each; between them access links with rate,
 delay, loss and a queue, emulated by a program of ours (link_emulator.c), for kernels without netem. Each case reduces
 one int8 vector several times; the first is a warm-up: connections are young. `bound` is 2(N-1)/N times the codes' bytes
-over the rate, or for unequal links what the best shares of the work take. In brackets: with the headers of records,
-TCP, IP and Ethernet, what is lost and sent again, and a round trip, half of it until the first Go has come and half for
-the last mean's way; acknowledgements, which share the links, are not counted. Between two reduces there is a pause, as
-nodes train then: after 10 s without data BBR takes the round trip's time anew, for which it stops sending otherwise.
-The namespaces' congestion control is reno, which stands for what most machines have: there only it and BBR may be
-chosen. The machine does all nodes' work and the emulator's: a case is marked when the cores were busier than 85 %, and
-the load says what else ran. A run of all cases is appended to benchmarks/links.log.
+over the rate, or for unequal links what the best shares of the work take. Where the codes were packed, fewer bytes were
+sent: `sent` is what the sockets took, records' headers with it, of the codes' bytes. In brackets: what was sent, with
+the headers of TCP, IP and Ethernet, what is lost and sent again, and a round trip, half of it until the first Go has
+come and half for the last mean's way; acknowledgements, which share the links, are not counted. Between two reduces
+there is a pause, as nodes train then: after 10 s without data BBR takes the round trip's time anew, for which it stops
+sending otherwise. The namespaces' congestion control is reno, which stands for what most machines have: there only it
+and BBR may be chosen. The machine does all nodes' work and the emulator's: a case is marked when the cores were busier
+than 85 %, and the load says what else ran. A run of all cases is appended to benchmarks/links.log.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks.link_hosts import Hosts, Line, NoLinks, Way
 from benchmarks.report import Report
 from ops.codec import get_codec
-from p2p.channel.sealing import OVERHEAD_BYTES, RECORD_BYTES
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.messages import Plan, Ready, encode
 from p2p.protocol.plan import Head, Rules, fresh
@@ -40,8 +40,8 @@ from p2p.protocol.shares import Rates, best_shares, seconds
 WORKER = Path(__file__).with_name("links_node.py")
 LOG = Path(__file__).with_suffix(".log")
 FINGERPRINT = bytes(32)
-HEADERS = 1514 / 1448 * (RECORD_BYTES + OVERHEAD_BYTES) / RECORD_BYTES
-"""Ethernet's, IP's and TCP's around 1448 bytes, and those of sealed records."""
+HEADERS = 1514 / 1448
+"""Ethernet's, IP's and TCP's around 1448 bytes."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +109,22 @@ class Swarm:
         for start, segment, route in zip((0, *spans(plan)), plan.draft.segments, plan.routes, strict=False):
             owned[self.peers.index(plan.draft.members[route.owner])] += (segment.stop - start) / self.rules.count
         seconds = max(news["ended"] for news in found) - min(news["began"] for news in found)
+        codes = 2 * (len(self.peers) - 1) * self.rules.count * bytes_per_value()
         return Turn(
-            seconds, sum(news["cpu"] for news in found), self.hosts.emulator_cpu() - before, owned, dict(self.rates)
+            seconds,
+            sum(news["sent"] for news in found) / codes,
+            sum(news["cpu"] for news in found),
+            self.hosts.emulator_cpu() - before,
+            owned,
+            dict(self.rates),
         )
 
 
 @dataclass(frozen=True)
 class Turn:
     seconds: float
+    sent: float
+    """Bytes that the sockets took, of those of the codes."""
     nodes_cpu: float
     emulator_cpu: float
     owned: list[float]
@@ -168,7 +176,8 @@ def play(name: str, case: Case, options: argparse.Namespace, report: Report) -> 
 def show(name: str, case: Case, bound: float, turns: list[Turn], options: argparse.Namespace, report: Report) -> None:
     times = [turn.seconds for turn in turns[1:]]
     median = statistics.median(times)
-    possible = bound * HEADERS / (1 - case.loss) + case.rtt_ms / 1e3
+    sent = statistics.median(turn.sent for turn in turns[1:])
+    possible = bound * sent * HEADERS / (1 - case.loss) + case.rtt_ms / 1e3
     busy = statistics.median(turn.busy for turn in turns[1:])
     nodes, emulator = (
         statistics.median(cpu) for cpu in zip(*((turn.nodes_cpu, turn.emulator_cpu) for turn in turns[1:]), strict=True)
@@ -177,7 +186,7 @@ def show(name: str, case: Case, bound: float, turns: list[Turn], options: argpar
         f"{name:<11} {options.members} x {options.values:g}M  {case.mbit:4.0f} Mbit/s {case.rtt_ms:3.0f} ms"
         f"  {median:7.3f} s ({min(times):.3f}-{max(times):.3f})"
         f"  bound {bound:.3f} s [{possible:.3f}]  {bound / median:.2f} of it [{possible / median:.2f}]"
-        f" (first {bound / turns[0].seconds:.2f}; bar {case.bar:.2f})"
+        f" (first {bound / turns[0].seconds:.2f}; bar {case.bar:.2f})  sent {sent:.3f}"
         f"  cores {100 * busy:.0f} % busy (CPU: nodes {nodes:.2f} s, emulator {emulator:.2f} s)"
         f"{'  machine-limited' if busy > 0.85 else ''}  {turns[-1].measured}"
     )
@@ -196,7 +205,8 @@ def slow_down(name: str, case: Case, swarm: Swarm, options: argparse.Namespace, 
     turns = [swarm.reduce(meanwhile), swarm.reduce(), swarm.reduce()]
     bound = optimum(lines, swarm.rules.count)
     for turn, when in zip(turns, ("when it slows", "the next", "the one after"), strict=True):
-        report(f"{name:<11}   {when:<14} {turn.seconds:7.3f} s  bound then {bound:.3f} s  {turn.measured}")
+        figures = f"{turn.seconds:7.3f} s  bound then {bound:.3f} s  sent {turn.sent:.3f}"
+        report(f"{name:<11}   {when:<14} {figures}  {turn.measured}")
 
 
 def main() -> None:

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from blake3 import blake3
 
 from ops.codec import Codec
 from ops.encoded import BadCodes, Encoded, copy_encoded
-from p2p.channel.widening import Flow
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import Carried
-from p2p.protocol.message import Message
 from p2p.protocol.messages import Go, Mean, Part
 from p2p.protocol.model import BadMessage
+from p2p.reduce.carrier import Carrier
 from p2p.reduce.contribution import Contribution
+from p2p.reduce.payload import Incoming, Packer
 from p2p.reduce.recycler import Recycler
 from p2p.reduce.uplink import Stream, Uplink
 
@@ -42,31 +42,6 @@ TAKE_OVER = 0.75
 
 Parts = dict[tuple[str, int], Encoded]
 """(contributor, piece of ours) -> its codes."""
-
-
-class Carrier(Protocol):
-    """What the reduce needs of the links to other members; p2p.channel.mesh.Mesh is one."""
-
-    def send(self, peer: str, message: Message) -> bool:
-        """Send a small message; False if there is no link."""
-
-    async def send_bulk(self, peer: str, message: Message, buffers: Sequence[memoryview]) -> None:
-        """Send a message with payload, waiting for room. Raises ConnectionError when the link is lost."""
-
-    def lanes(self, peer: str) -> int:
-        """How many messages with payload can be sent at a time to this peer."""
-
-    def outstanding(self, peer: str) -> int:
-        """Bytes of payload messages that are not known to have arrived."""
-
-    def flow(self, peer: str) -> Flow:
-        """What messages with payload to this peer and from it have carried."""
-
-    def allot(self, paces: Mapping[str, float]) -> None:
-        """Payloads to these peers go no faster than so many bytes a second, those to others as fast as they may."""
-
-    def hasten(self, peer: str, left: int) -> None:
-        """There is more room now on the way to this peer; `left`: bytes that it will get."""
 
 
 def segment_digest(mean: Encoded) -> bytes:
@@ -137,7 +112,8 @@ class Attempt:
         self._recycler = recycler
         self._write = write
         self._loop = asyncio.get_running_loop()
-        self._arriving: dict[tuple[str, str, int], Encoded] = {}
+        self._packer = Packer(pool, recycler)
+        self._arriving: dict[tuple[str, str, int], Incoming] = {}
         self._parts: Parts = dict(parts)
         self._free: list[Encoded] = []
         self._digests: dict[int, bytes] = {}
@@ -147,6 +123,7 @@ class Attempt:
         self._wake = {peer: asyncio.Event() for peer in core.voters if peer != core.members[core.rank]}
         self._under_way = dict.fromkeys(self._wake, 0)
         """Frames that the links have not taken whole."""
+        self._links_lost = dict.fromkeys(self._wake, 0)
         self._sharing = len(self._wake)
         """Of the others, those who had not got everything when they last began to share the uplink."""
         self._kernels: set[asyncio.Task[None]] = set()
@@ -256,9 +233,13 @@ class Attempt:
                 wake.clear()
                 await wake.wait()
                 continue
+            links_lost = self._links_lost[peer]
+            payload = await self._packer.payload(message, self._codes_of(message))
+            if self.stopped or self._links_lost[peer] > links_lost:  # nobody waits for it, or will say so
+                continue
             self._under_way[peer] += 1
             try:
-                await self._carrier.send_bulk(peer, message, self._bytes_of(message))
+                await self._carrier.send_bulk(peer, message, payload)
             except ConnectionError:
                 # `on_link_down` has told the core. Whether the peer comes back is for others to say; if it does, its Go
                 # says what to repeat.
@@ -285,6 +266,7 @@ class Attempt:
         }
         paces = uplink.read(self._loop.time(), streams)
         self._carrier.allot(paces)
+        self._packer.pays = uplink.narrow
         for peer in uplink.lagging():
             self._carrier.hasten(peer, left[peer])
         if not paces:
@@ -301,11 +283,11 @@ class Attempt:
         """Bytes that this peer has yet to get."""
         return int(self.core.left(peer) * self._codec.bits_per_value / 8) + self._carrier.outstanding(peer)
 
-    def _bytes_of(self, message: Part | Mean) -> Sequence[memoryview]:
+    def _codes_of(self, message: Part | Mean) -> Encoded:
         if isinstance(message, Mean):
-            return self._mean.slice(message.start, message.stop).buffers()
+            return self._mean.slice(message.start, message.stop)
         assert self._contribution is not None
-        return self._contribution.codes.slice(message.start, message.stop).buffers()
+        return self._contribution.codes.slice(message.start, message.stop)
 
     # --- receiving -----------------------------------------------------------------------------------------------
 
@@ -320,10 +302,12 @@ class Attempt:
         if piece is None:
             return None
         space = self._mean.slice(*self._bounds(piece)) if isinstance(message, Mean) else self._space_for(piece)
-        if size != space.nbytes:
-            raise BadMessage(f"{message.KIND} of {size} bytes where {space.nbytes} belong")
-        self._arriving[peer, message.KIND, message.start] = space
-        return space.buffers()
+        try:
+            incoming = Incoming(space, size, self._recycler)
+        except BadCodes as error:
+            raise BadMessage(f"{message.KIND} of {error}") from None
+        self._arriving[peer, message.KIND, message.start] = incoming
+        return incoming.buffers()
 
     def _space_for(self, piece: int) -> Encoded:
         count = self.core.grid.size(piece)
@@ -332,11 +316,11 @@ class Attempt:
 
     def take(self, peer: str, message: Part | Mean) -> None:
         """The payload of an opened piece is complete. Raises BadMessage."""
-        space = self._arriving.pop((peer, message.KIND, message.start), None)
-        if space is None:
+        incoming = self._arriving.pop((peer, message.KIND, message.start), None)
+        if incoming is None:
             return
         try:
-            space.check()
+            space = incoming.finish()
         except BadCodes as error:
             raise BadMessage(f"{message.KIND} [{message.start}, {message.stop}): {error}") from None
         piece = self.core.arrived(peer, message)
@@ -363,6 +347,7 @@ class Attempt:
         self._send_gos()
 
     def on_link_down(self, peer: str) -> None:
+        self._links_lost[peer] = self._links_lost.get(peer, 0) + 1
         for key in [key for key in self._arriving if key[0] == peer]:
             del self._arriving[key]
         self.core.on_link_down(peer)

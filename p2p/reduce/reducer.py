@@ -21,8 +21,10 @@ from p2p.protocol.carry import NOTHING
 from p2p.protocol.messages import Go, Mean, Part, Plan
 from p2p.protocol.model import BadMessage
 from p2p.protocol.shares import Rates
-from p2p.reduce.attempt import Attempt, Carrier, MeanWriter, Remains, segment_digest, write_mean
+from p2p.reduce.attempt import Attempt, MeanWriter, Remains, segment_digest, write_mean
+from p2p.reduce.carrier import Carrier
 from p2p.reduce.contribution import Contribution, Source
+from p2p.reduce.payload import packs_below
 from p2p.reduce.rate_meter import RateMeter
 from p2p.reduce.recycler import Recycler
 from p2p.reduce.uplink import Uplink
@@ -57,9 +59,11 @@ class Reducer:
         window_bytes: int = WINDOW_BYTES,
         listener: Listener = nobody,
         write: MeanWriter = write_mean,
+        uplink: Uplink | None = None,
     ) -> None:
         """`codec`: of contributions. `count`: values in the vector; a round may reduce fewer. `pool`: runs the kernels,
-        2 threads or more. `listener`: hears of `refused_message`. `write`: makes the means of our pieces."""
+        2 threads or more. `listener`: hears of `refused_message`. `write`: makes the means of our pieces. `uplink`:
+        what is known of it by now; nothing, if not given."""
         self._codec = codec
         self._whole = self._count = count
         self._me = me
@@ -79,7 +83,7 @@ class Reducer:
         """Earlier attempts that still had frames or kernels under way when the next began."""
         self._early: dict[str, Go] = {}
         self._meter = RateMeter()
-        self._uplink = Uplink()
+        self._uplink = uplink or Uplink(packs_below())
 
     def begin_round(self, round: int, source: Source | None, count: int | None = None) -> int:
         """Prepare for `round`; None: this member has no weight in it. Ends what went on for an earlier round.

@@ -12,6 +12,7 @@ it may be more, which is tried. Should the uplink really become much slower, pac
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Mapping
 from math import inf
 from typing import NamedTuple
@@ -67,9 +68,15 @@ class Stream(NamedTuple):
 class Uplink:
     """Of one node: `read` it several times a second while there is something to be sent, and `pause` it otherwise."""
 
-    def __init__(self) -> None:
+    def __init__(self, packs_below: float = 0.0) -> None:
+        """`packs_below`: bytes a second."""
         self.capacity = 0.0
         """Bytes a second; 0: not known."""
+        self.narrow = False
+        """Whether the way has carried less than `packs_below` for some time: it pays to send fewer bytes."""
+        self._packs_below = packs_below
+        self._newest: deque[float] = deque(maxlen=BELIEVED)
+        """Bytes a second in the newest windows in which there was enough to send."""
         self._most = self._last = self._peak = 0.0
         """Bytes a second that were carried: the most in two windows on end, in the last window, the most in one."""
         self._windows = self._reduces = 0
@@ -147,6 +154,8 @@ class Uplink:
         if self.capacity:
             self.capacity = max(self.capacity, carried)
         if len(self._waiting) >= BACKLOGGED * len(streams):
+            self._newest.append(total)
+            self.narrow = len(self._newest) == BELIEVED and max(self._newest) < self._packs_below
             self._weigh(min(streams[name].queued for name in self._waiting) >= QUEUE_SECONDS)
         self._note_slow(now)
         if total <= FASTEST:

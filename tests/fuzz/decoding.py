@@ -7,7 +7,10 @@ from pathlib import Path
 from random import Random
 
 import msgpack
+import numpy as np
 
+from ops.encoded import BadCodes
+from ops.packing import pack, unpack
 from p2p.chain_file import MAGIC as CHAIN_MAGIC
 from p2p.chain_file import ChainFile, ForeignChain
 from p2p.channel.frames import HEADER, FrameParser, frame_head
@@ -50,6 +53,7 @@ class Decoding:
         return {
             "message": (self.message, 100),
             "frames": (self.frames, 20),
+            "packed codes": (self.packed_codes, 8),
             "handshake": (self.handshake, 4),
             "contact": (self.contact, 8),
             "DHT entry": (self.dht_entry, 8),
@@ -112,6 +116,17 @@ class Decoding:
             lies = (self.random.choice((0, 1, 1 << 20, 1 << 31, len(message) - 1)), self.random.choice((0, 1, 1 << 24)))
             head = HEADER.pack(*(max(0, lie) for lie in lies)) + head[HEADER.size :]
         return head + bytes(payload)
+
+    def packed_codes(self) -> str:
+        """All codes there are, or none."""
+        codes = np.frombuffer(self.random.randbytes(self.random.choice((1, 20, 1000))) * 40, np.uint8)
+        space = np.empty_like(codes)
+        packed = space[: pack(codes, space)].tobytes()
+        try:
+            unpack(memoryview(mutated(self.random, packed)), np.empty_like(codes))
+        except BadCodes:
+            return REFUSED
+        return TAKEN
 
     def handshake(self) -> str:
         """An honest side, and one that says the right things until it says a wrong one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -162,6 +163,28 @@ async def test_each_is_sent_to_at_its_pace_until_it_has_everything() -> None:
         attempt.core.left = lambda _name: 0  # type: ignore[method-assign]
         attempt.share(uplink)
         assert carrier.paces == {}
+        await attempt.abort()
+
+
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_piece_whose_link_is_lost_while_it_is_packed_is_not_sent(lost: bool) -> None:
+    """Over the next link it goes when the Go says so."""
+    carrier, uplink, packing = StuckCarrier(), Uplink(), threading.Event()
+    uplink.narrow = True
+    with ThreadPoolExecutor(1) as pool:
+        attempt = attempt_with(carrier, pool)
+        attempt.share(uplink)
+        await settle()  # its codes are made next, by the only thread
+        await asyncio.get_running_loop().run_in_executor(pool, lambda: None)
+        pool.submit(packing.wait)
+        attempt.on_go(peer(1), Go(ballot=attempt.ballot, room=1, parts=b"", means=b""))
+        await settle()
+        if lost:
+            attempt.on_link_down(peer(1))
+        packing.set()
+        await asyncio.get_running_loop().run_in_executor(pool, lambda: None)
+        await settle()
+        assert len(carrier.begun) == (0 if lost else 1)
         await attempt.abort()
 
 

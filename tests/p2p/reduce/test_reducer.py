@@ -23,6 +23,7 @@ from p2p.protocol.plan import Head, Rules
 from p2p.protocol.repair import repaired
 from p2p.protocol.routes import Routes
 from p2p.reduce.reducer import Reducer, ReduceResult, Source, segment_digest
+from p2p.reduce.uplink import Uplink
 from tests.p2p.protocol.drafts import plan_of
 from tests.p2p.protocol.records import FINGERPRINT, peer
 from tests.p2p.reduce.memory_carrier import DEADLINE_S, Network, settle, until
@@ -97,6 +98,13 @@ def assert_equal_to(expected: Encoded, results: Sequence[ReduceResult], plan: Pl
         assert result.digests == tuple(segment_digest(expected.slice(start, stop)) for start, stop in bounds)
 
 
+def narrow_uplink() -> Uplink:
+    """That sends fewer bytes, if that is possible."""
+    uplink = Uplink()
+    uplink.narrow = True
+    return uplink
+
+
 def waiting_on(reducer: Reducer) -> tuple[str, ...]:
     books = reducer.progress()
     assert books is not None
@@ -120,10 +128,11 @@ async def network() -> AsyncIterator[Network]:
     cuts=st.lists(st.floats(0, 1), min_size=4, max_size=4),
     size=st.integers(1, 20_000),
     window=st.integers(0, 200_000),
+    narrow=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
 async def test_any_cut_gives_the_direct_mean_bit_for_bit_on_every_member(
-    name: str, weights: list[int], count: int, cuts: list[float], size: int, window: int, seed: int
+    name: str, weights: list[int], count: int, cuts: list[float], size: int, window: int, narrow: bool, seed: int
 ) -> None:
     codec = CODECS[name]
     blocks = -(-count // codec.block)
@@ -133,7 +142,7 @@ async def test_any_cut_gives_the_direct_mean_bit_for_bit_on_every_member(
     )
     plan = plan_of(weights, count, codec.block, spans=[0, *inner, count], piece=piece, codec=name)
     network = Network(seed)
-    reducers = members_of(network, plan, count, codec, window_bytes=window)
+    reducers = members_of(network, plan, count, codec, window_bytes=window, uplink=narrow_uplink() if narrow else None)
     x_NP = vectors_of(len(weights), count, seed)
     begin(reducers, plan, codec, x_NP)
     results = await all_reduce(reducers, plan)
@@ -159,6 +168,27 @@ async def test_equal_members_send_the_least_there_is(network: Network, name: str
     sent = [network.payload_sent[name] for name in plan.draft.members]
     assert sum(sent) == pytest.approx(members * bound)
     assert max(sent) <= 1.001 * bound
+
+
+@pytest.mark.parametrize(("name", "part"), [("fp32", 1.0), ("int8", 0.93), ("int4", 0.88), ("int2", 0.97)])
+async def test_over_a_narrow_uplink_they_send_less(network: Network, name: str, part: float) -> None:
+    codec, members, count = CODECS[name], 3, 1 << 20
+    plan = plan_of([5] * members, count, codec.block, codec=name)
+    reducers = members_of(network, plan, count, codec, uplink=narrow_uplink())
+    x_NP = vectors_of(members, count, 1)
+    begin(reducers, plan, codec, x_NP)
+    assert_equal_to(expected_mean(codec, x_NP, [5] * members), await all_reduce(reducers, plan), plan)
+    await asyncio.sleep(0)
+    bound = 2 * (members - 1) * count * codec.reduce_bits_per_value / 8
+    assert sum(network.payload_sent.values()) <= 1.0001 * part * bound
+
+
+async def test_packed_codes_that_are_none_are_refused(network: Network) -> None:
+    def tamper(message: Message, payload: list[memoryview]) -> Message:
+        payload[-1] = payload[-1][:-1]
+        return message
+
+    assert "packed codes" in await attacked(network, tamper)
 
 
 async def test_rounds_follow_each_other_in_the_same_memory(network: Network) -> None:

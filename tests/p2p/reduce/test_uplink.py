@@ -226,3 +226,22 @@ def test_a_frame_that_waits_for_a_link_without_lanes_is_no_part_of_the_uplink() 
     for tick in range(12):
         streams = {"a": Stream(tick * MB, 100 * MB, True, 0.0), "b": Stream(0, 0, True, 0.0)}
         assert world.uplink.read(world.now + tick * TICK, streams).keys() == {"a"}
+
+
+def test_an_uplink_is_narrow_when_it_has_carried_little_for_some_time() -> None:
+    world = World()
+    world.uplink = Uplink(packs_below=11 * MB)
+    world.reduce(5 * MB)
+    assert not world.uplink.narrow, "connections may have been too young to fill it"
+    world.reduce(20 * MB)
+    assert world.uplink.narrow
+    world.capacity = 100 * MB
+    world.reduce(200 * MB)
+    assert not world.uplink.narrow
+
+
+def test_an_uplink_with_nothing_to_send_is_not_narrow() -> None:
+    uplink = Uplink(packs_below=11 * MB)
+    for tick in range(100):
+        uplink.read(tick * TICK, {"a": Stream(0, MB, False, 0.0), "b": Stream(0, MB, True, 0.0)})
+    assert not uplink.narrow
