@@ -27,11 +27,13 @@ import numpy as np
 from ops.codec import CODECS, Codec, Encoded
 from ops.jit import Floats
 from ops.outer_step import nesterov_step, nesterov_step_encoded
+from ops.packing import pack, unpack
 from ops.pseudo_gradient import all_finite
 from ops.warm_up import warm_up
 
 BAR = 0.6
 BARRED = ("int8 quantise", "int8 decode-add")
+PIECE_VALUES = 1 << 20
 LOG = Path(__file__).with_suffix(".log")
 
 
@@ -76,8 +78,31 @@ def codec_operations(codec: Codec, v: Vectors) -> Operations:
         "decode-add": lambda: codec.decode_add(first, 0.5, v.sum_P),
         "mean of 4": lambda: codec.mean(parts, [1, 2, 3, 4], mean),
         "outer step from codes": lambda: nesterov_step_encoded(v.out_P, v.sum_P, first, lr=0.7, momentum=0.5),
+        **packing(first),
     }
     return {f"{codec.name} {name}": operation for name, operation in operations.items()}
+
+
+def packing(encoded: Encoded) -> Operations:
+    """Of pieces, as a reduce sends them over a slow uplink; none for fp32."""
+    if not encoded.codec.scaled:
+        return {}
+    cuts = range(0, encoded.count, PIECE_VALUES)
+    codes = [encoded.slice(start, min(start + PIECE_VALUES, encoded.count)).codes for start in cuts]
+    spaces = [np.empty_like(piece) for piece in codes]
+    packed = [np.empty_like(piece) for piece in codes]
+    sizes = [pack(*both) for both in zip(codes, packed, strict=True)]
+
+    def pack_all() -> None:
+        for both in zip(codes, packed, strict=True):
+            pack(*both)
+
+    def unpack_all() -> None:
+        for source, size, space in zip(packed, sizes, spaces, strict=True):
+            unpack(source.data[:size], space)
+
+    part = sum(sizes) / encoded.codes.nbytes
+    return {f"pack ({part:.3f} of the bytes)": pack_all, "unpack": unpack_all}
 
 
 def measure(operations: Operations, count: int, rounds: int) -> dict[str, list[float]]:
@@ -95,13 +120,13 @@ def measure(operations: Operations, count: int, rounds: int) -> dict[str, list[f
 
 def table(speeds: dict[str, list[float]]) -> tuple[list[str], dict[str, float]]:
     """The lines to print, and the median ratio of each operation."""
-    lines = [f"{'operation':<32}{'GB/s':>8}{'ratio':>8}   lowest and highest ratio"]
+    lines = [f"{'operation':<36}{'GB/s':>8}{'ratio':>8}   lowest and highest ratio"]
     ratios: dict[str, float] = {}
     for name, values in speeds.items():
         each = [value / copy for value, copy in zip(values, speeds["memcpy"], strict=True)]
         ratios[name] = statistics.median(each)
         spread = f"{min(each):.2f} - {max(each):.2f}"
-        lines.append(f"{name:<32}{statistics.median(values):>8.2f}{ratios[name]:>8.2f}   {spread}")
+        lines.append(f"{name:<36}{statistics.median(values):>8.2f}{ratios[name]:>8.2f}   {spread}")
     return lines, ratios
 
 

@@ -22,7 +22,7 @@ from swarm.config import Config, NodeConfig, RunConfig
 from swarm.events import Event, EventReader, Round, Started
 
 NODES = 4
-MBIT, RTT_MS = 150.0, 50.0
+MBIT, RTT_MS = 75.0, 50.0
 STEPS = 100
 TRAINING_SECONDS = 38 * 60
 REDUCES = {"all in the USA": (103, 95.7), "USA and Europe": (382, 85.6), "worldwide": (469, 83.0)}
