@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
 from benchmarks.report import Report
 from swarm.config import Config, NodeConfig, RunConfig
 from swarm.events import EventReader, Reducing, Round, Started

@@ -12,9 +12,12 @@ who waits, the ratios say 95.68, 85.65, 82.94 %. Young connections are slower, s
 from __future__ import annotations
 
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks.link_hosts import Hosts, Line, NoLinks, Way
 from benchmarks.report import Report

@@ -167,6 +167,13 @@ def test_named_make_targets_exist(page: Path) -> None:
     assert named <= targets
 
 
+@pytest.mark.parametrize("script", sorted(path.name for path in (ROOT / "benchmarks").glob("*.py")))
+def test_a_benchmark_that_is_called_by_its_path_finds_its_modules(script: str) -> None:
+    text = read(f"benchmarks/{script}")
+    if f"    python benchmarks/{script}" in text and re.search("^from (benchmarks|tests)", text, re.MULTILINE):
+        assert "sys.path.insert" in text
+
+
 def test_named_commands_exist() -> None:
     commands = set(re.findall(r"^@app\.command\(\)\ndef (\w+)", read("swarm/cli.py"), re.MULTILINE))
     commands |= set(re.findall(r'^app\.add_typer\(.*name="(\w+)"', read("swarm/cli.py"), re.MULTILINE))
