@@ -1,4 +1,4 @@
-"""One process of benchmarks/utilisation.py: a real `swarm node` on a host of its own, whose inner steps sleep.
+"""One process of benchmarks/utilisation.py: a real `swarm node` on a host of its own, whose inner steps mostly sleep.
 
 It gets its configuration as a line of JSON on standard input, and tells the rest in its event file.
 """
@@ -10,14 +10,19 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+from torch.distributed.tensor import DTensor
 
 from benchmarks.link_hosts import join
 from swarm import node
 from swarm.config import Config
 from swarm.train.rank import RankTrainer
+
+STEP_SIZE = 1e-3
 
 
 def main() -> int:
@@ -27,9 +32,18 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     step_seconds = float(order["step_seconds"])
 
+    noise = torch.randn(1 << 22)
+
     def sleep_instead(self: RankTrainer, *_arguments: object) -> float:
-        time.sleep(step_seconds)
+        """Moves one tensor, each in its turn, at random: codes of a model that stands still would pack into nothing."""
+        ends = time.monotonic() + step_seconds
+        tensors = [cast(DTensor, parameter.detach()).to_local() for parameter in self.model.parameters()]
+        moved = tensors[self.steps_taken % len(tensors)].view(-1)
+        for start in range(0, len(moved), len(noise)):
+            part = moved[start : start + len(noise)]
+            part.add_(noise[: len(part)], alpha=STEP_SIZE)
         self.steps_taken += 1
+        time.sleep(max(0.0, ends - time.monotonic()))
         return 1.0
 
     RankTrainer.step = sleep_instead  # type: ignore[method-assign]
