@@ -234,7 +234,7 @@ class Attempt:
                 await wake.wait()
                 continue
             links_lost = self._links_lost[peer]
-            payload = await self._packer.payload(message, self._codes_of(message))
+            payload = await self._packer.payload(peer, message, self._codes_of(message))
             if self.stopped or self._links_lost[peer] > links_lost:  # nobody waits for it, or will say so
                 continue
             self._under_way[peer] += 1
@@ -266,7 +266,7 @@ class Attempt:
         }
         paces = uplink.read(self._loop.time(), streams)
         self._carrier.allot(paces)
-        self._packer.pays = uplink.narrow
+        self._packer.narrow = uplink.narrow
         for peer in uplink.lagging():
             self._carrier.hasten(peer, left[peer])
         if not paces:

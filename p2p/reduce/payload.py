@@ -33,13 +33,14 @@ class Packer:
     """Of one attempt."""
 
     def __init__(self, pool: Executor, recycler: Recycler) -> None:
-        self.pays = False
+        self.narrow: set[str] = set()
+        """Peers for whom payloads are packed."""
         self._pool, self._recycler = pool, recycler
         self._means: dict[int, asyncio.Future[memoryview]] = {}
 
-    async def payload(self, message: Part | Mean, codes: Encoded) -> Sequence[memoryview]:
-        """Of this message, which speaks of these codes. Waits only where they are packed."""
-        if not self.pays or not codes.codec.scaled:
+    async def payload(self, peer: str, message: Part | Mean, codes: Encoded) -> Sequence[memoryview]:
+        """Of this message to `peer`, which speaks of these codes. Waits only where they are packed."""
+        if peer not in self.narrow or not codes.codec.scaled:
             return codes.buffers()
         packed = await asyncio.shield(self._packed(message, codes))
         return (*codes.buffers()[:-1], packed) if packed else codes.buffers()

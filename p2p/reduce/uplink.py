@@ -69,14 +69,14 @@ class Uplink:
     """Of one node: `read` it several times a second while there is something to be sent, and `pause` it otherwise."""
 
     def __init__(self, packs_below: float = 0.0) -> None:
-        """`packs_below`: bytes a second."""
+        """`packs_below`: bytes a second, to all of the others together."""
         self.capacity = 0.0
         """Bytes a second; 0: not known."""
-        self.narrow = False
-        """Whether the way has carried less than `packs_below` for some time: it pays to send fewer bytes."""
+        self.narrow: set[str] = set()
+        """Those to whom the way carries so little, be it their link or ours, that it pays to send fewer bytes."""
         self._packs_below = packs_below
-        self._newest: deque[float] = deque(maxlen=BELIEVED)
-        """Bytes a second in the newest windows in which there was enough to send."""
+        self._ways: dict[str, deque[float]] = {}
+        """Bytes a second in the newest windows in which there was enough to send to that peer."""
         self._most = self._last = self._peak = 0.0
         """Bytes a second that were carried: the most in two windows on end, in the last window, the most in one."""
         self._windows = self._reduces = 0
@@ -154,9 +154,8 @@ class Uplink:
         if self.capacity:
             self.capacity = max(self.capacity, carried)
         if len(self._waiting) >= BACKLOGGED * len(streams):
-            self._newest.append(total)
-            self.narrow = len(self._newest) == BELIEVED and max(self._newest) < self._packs_below
             self._weigh(min(streams[name].queued for name in self._waiting) >= QUEUE_SECONDS)
+        self._note_narrow()
         self._note_slow(now)
         if total <= FASTEST:
             self._let_begin_anew({name for name in self._waiting if self._lags(name, streams[name].queued, now)}, now)
@@ -177,6 +176,13 @@ class Uplink:
         """Whether connections carry so much of their paces, but for those of slow peers."""
         free = self._paces.keys() - self._slow_ones(self._paces.keys())
         return sum(self._rates[name] for name in free) >= part * sum(self._paces[name] for name in free)
+
+    def _note_narrow(self) -> None:
+        self._ways = {name: self._ways.get(name) or deque(maxlen=BELIEVED) for name in self._rates}
+        for name in self._waiting:
+            self._ways[name].append(self._rates[name])
+        limit = self._packs_below / len(self._rates)
+        self.narrow = {name for name, way in self._ways.items() if len(way) == BELIEVED and max(way) < limit}
 
     def _note_slow(self, now: float) -> None:
         for name, pace in self._paces.items():

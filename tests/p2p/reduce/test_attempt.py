@@ -170,7 +170,7 @@ async def test_each_is_sent_to_at_its_pace_until_it_has_everything() -> None:
 async def test_a_piece_whose_link_is_lost_while_it_is_packed_is_not_sent(lost: bool) -> None:
     """Over the next link it goes when the Go says so."""
     carrier, uplink, packing = StuckCarrier(), Uplink(), threading.Event()
-    uplink.narrow = True
+    uplink.narrow = {peer(1)}
     with ThreadPoolExecutor(1) as pool:
         attempt = attempt_with(carrier, pool)
         attempt.share(uplink)

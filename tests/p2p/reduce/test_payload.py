@@ -44,7 +44,7 @@ def normal(codec_name: str = "int8", count: int = COUNT) -> Encoded:
 
 def packing(pool: Executor) -> Packer:
     packer = Packer(pool, RECYCLER)
-    packer.pays = True
+    packer.narrow = {"slow"}
     return packer
 
 
@@ -58,7 +58,7 @@ def mean(start: int = 0) -> Mean:
 
 async def test_a_payload_is_not_packed_unless_that_pays(pool: CountingPool) -> None:
     codes = normal()
-    payload = await Packer(pool, RECYCLER).payload(part(), codes)
+    payload = await packing(pool).payload("fast", part(), codes)
     assert b"".join(payload) == b"".join(codes.buffers())
     assert pool.jobs == 0
 
@@ -66,7 +66,7 @@ async def test_a_payload_is_not_packed_unless_that_pays(pool: CountingPool) -> N
 @pytest.mark.parametrize("name", ["fp32", "int8", "int4", "int2"])
 async def test_a_piece_comes_out_as_it_went_in(pool: CountingPool, name: str) -> None:
     codes = normal(name)
-    payload = b"".join(await packing(pool).payload(part(), codes))
+    payload = b"".join(await packing(pool).payload("slow", part(), codes))
     assert len(payload) < codes.nbytes or name == "fp32"
     incoming = Incoming(Encoded.allocate(CODECS[name], COUNT), len(payload), RECYCLER)
     for buffer in incoming.buffers():
@@ -79,27 +79,27 @@ async def test_a_piece_comes_out_as_it_went_in(pool: CountingPool, name: str) ->
 async def test_codes_that_do_not_get_fewer_are_sent_as_they_are(pool: CountingPool) -> None:
     codes = normal()
     codes.codes[:] = np.random.default_rng(4).integers(0, 255, COUNT)
-    assert b"".join(await packing(pool).payload(part(), codes)) == b"".join(codes.buffers())
+    assert b"".join(await packing(pool).payload("slow", part(), codes)) == b"".join(codes.buffers())
 
 
 async def test_a_mean_is_packed_once_for_all_and_a_part_for_its_owner(pool: CountingPool) -> None:
     packer, codes = packing(pool), normal()
     for _ in range(3):
-        await packer.payload(mean(), codes)
+        await packer.payload("slow", mean(), codes)
     assert pool.jobs == 1
-    await packer.payload(part(), codes)
-    await packer.payload(part(COUNT), codes)
+    await packer.payload("slow", part(), codes)
+    await packer.payload("slow", part(COUNT), codes)
     assert pool.jobs == 3
 
 
 async def test_not_all_means_are_kept(pool: CountingPool) -> None:
     packer, codes = packing(pool), normal(count=1024)
     for start in range(MEANS_KEPT + 1):
-        await packer.payload(mean(start), codes)
+        await packer.payload("slow", mean(start), codes)
     before = pool.jobs
-    await packer.payload(mean(MEANS_KEPT), codes)
+    await packer.payload("slow", mean(MEANS_KEPT), codes)
     assert pool.jobs == before
-    await packer.payload(mean(0), codes)
+    await packer.payload("slow", mean(0), codes)
     assert pool.jobs == before + 1
 
 

@@ -99,9 +99,9 @@ def assert_equal_to(expected: Encoded, results: Sequence[ReduceResult], plan: Pl
 
 
 def narrow_uplink() -> Uplink:
-    """That sends fewer bytes, if that is possible."""
+    """On which fewer bytes are sent, if that is possible."""
     uplink = Uplink()
-    uplink.narrow = True
+    uplink.narrow = {peer(rank) for rank in range(8)}
     return uplink
 
 

@@ -228,20 +228,30 @@ def test_a_frame_that_waits_for_a_link_without_lanes_is_no_part_of_the_uplink() 
         assert world.uplink.read(world.now + tick * TICK, streams).keys() == {"a"}
 
 
-def test_an_uplink_is_narrow_when_it_has_carried_little_for_some_time() -> None:
+def test_fewer_bytes_are_sent_to_those_to_whom_little_was_carried_for_some_time() -> None:
     world = World()
     world.uplink = Uplink(packs_below=11 * MB)
     world.reduce(5 * MB)
-    assert not world.uplink.narrow, "connections may have been too young to fill it"
+    assert not world.uplink.narrow, "connections may have been too young to fill the way"
     world.reduce(20 * MB)
-    assert world.uplink.narrow
+    assert world.uplink.narrow == {"a", "b", "c"}
     world.capacity = 100 * MB
     world.reduce(200 * MB)
     assert not world.uplink.narrow
 
 
-def test_an_uplink_with_nothing_to_send_is_not_narrow() -> None:
+def test_fewer_bytes_are_sent_to_a_peer_whose_own_link_is_slow() -> None:
+    world = World(capacity=100 * MB, limits={"c": 2.0 * MB})
+    world.uplink = Uplink(packs_below=11 * MB)
+    world.reduce(100 * MB)
+    assert world.uplink.narrow == {"c"}
+
+
+def test_a_peer_for_whom_there_is_nothing_tells_nothing_of_its_way() -> None:
     uplink = Uplink(packs_below=11 * MB)
     for tick in range(100):
         uplink.read(tick * TICK, {"a": Stream(0, MB, False, 0.0), "b": Stream(0, MB, True, 0.0)})
-    assert not uplink.narrow
+    assert uplink.narrow == {"b"}
+    uplink.read(101 * TICK, {"a": Stream(0, MB, True, 0.0)})
+    uplink.read(103 * TICK, {"a": Stream(0, MB, True, 0.0)})
+    assert uplink.narrow == set(), "b is gone"
