@@ -8,6 +8,8 @@ its own link is slower or because it waits for others, leaves the rest to the ot
 The capacity is the most that was carried. It is known when packets have queued on the way for some time, so that it was
 full; or behind the second reduce: young connections may not fill it in their first. Where connections keep their paces,
 it may be more, which is tried. Should the uplink really become much slower, paces are too high to matter.
+
+What was carried shows, too, to whom the way is so slow that packing pays (p2p/reduce/payload.py).
 """
 
 from __future__ import annotations
