@@ -16,8 +16,8 @@ from ops.packing import pack, unpack
 from p2p.protocol.messages import Mean, Part
 from p2p.reduce.recycler import Recycler
 
-PACKED_A_CORE = 25e6
-"""Bytes a second. At this rate packing and unpacking take 5 to 8 % of a core, and spare 8 % of int8's bytes."""
+PACKED_A_CORE = 20e6
+"""Bytes a second. At this rate packing and unpacking take 4 to 6 % of a core, and spare 8 % of int8's bytes."""
 PACKED = 160e6
 """However many cores there are: payloads are unpacked on the event loop."""
 MEANS_KEPT = 32
