@@ -280,7 +280,7 @@ class Attempt:
                 self._carrier.hasten(peer, size)
 
     def _left(self, peer: str) -> int:
-        """Bytes that this peer has yet to get."""
+        """Bytes that this peer has yet to get; fewer where they are packed."""
         return int(self.core.left(peer) * self._codec.bits_per_value / 8) + self._carrier.outstanding(peer)
 
     def _codes_of(self, message: Part | Mean) -> Encoded:

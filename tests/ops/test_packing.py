@@ -14,7 +14,7 @@ from ops.packing import WINDOW_BYTES, pack, unpack
 
 COUNT = 300_000
 PART = {"int8": 0.93, "int4": 0.87, "int2": 0.97}
-"""Of the bytes of codes of normal values, at most; in the order of the codecs' entropies."""
+"""Of the bytes of codes of normal values, at most."""
 
 
 def codes_of(codec: Codec, count: int = COUNT) -> Bytes:

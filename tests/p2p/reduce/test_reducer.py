@@ -74,9 +74,14 @@ def expected_mean(codec: Codec, x_NP: Sequence[Floats], weights: Sequence[int]) 
     return encoded(codec.of_means, sum_P)
 
 
-def members_of(network: Network, plan: Plan, count: int, codec: Codec, **options: object) -> list[Reducer]:
+def members_of(
+    network: Network, plan: Plan, count: int, codec: Codec, *, narrow: bool = False, **options: object
+) -> list[Reducer]:
+    """`narrow`: they send each other fewer bytes, if that is possible."""
     for name in plan.draft.members:
-        reducer = Reducer(codec, count, name, network.carrier(name), POOL, **options)  # type: ignore[arg-type]
+        uplink = Uplink()
+        uplink.narrow = set(plan.draft.members) if narrow else set()
+        reducer = Reducer(codec, count, name, network.carrier(name), POOL, uplink=uplink, **options)  # type: ignore[arg-type]
         network.reducers[name] = reducer
     return list(network.reducers.values())
 
@@ -96,13 +101,6 @@ def assert_equal_to(expected: Encoded, results: Sequence[ReduceResult], plan: Pl
         assert bytes_of(result.mean) == bytes_of(expected)
         bounds = itertools.pairwise([0, *(segment.stop for segment in plan.draft.segments)])
         assert result.digests == tuple(segment_digest(expected.slice(start, stop)) for start, stop in bounds)
-
-
-def narrow_uplink() -> Uplink:
-    """On which fewer bytes are sent, if that is possible."""
-    uplink = Uplink()
-    uplink.narrow = {peer(rank) for rank in range(8)}
-    return uplink
 
 
 def waiting_on(reducer: Reducer) -> tuple[str, ...]:
@@ -142,7 +140,7 @@ async def test_any_cut_gives_the_direct_mean_bit_for_bit_on_every_member(
     )
     plan = plan_of(weights, count, codec.block, spans=[0, *inner, count], piece=piece, codec=name)
     network = Network(seed)
-    reducers = members_of(network, plan, count, codec, window_bytes=window, uplink=narrow_uplink() if narrow else None)
+    reducers = members_of(network, plan, count, codec, window_bytes=window, narrow=narrow)
     x_NP = vectors_of(len(weights), count, seed)
     begin(reducers, plan, codec, x_NP)
     results = await all_reduce(reducers, plan)
@@ -174,7 +172,7 @@ async def test_equal_members_send_the_least_there_is(network: Network, name: str
 async def test_over_a_narrow_uplink_they_send_less(network: Network, name: str, part: float) -> None:
     codec, members, count = CODECS[name], 3, 1 << 20
     plan = plan_of([5] * members, count, codec.block, codec=name)
-    reducers = members_of(network, plan, count, codec, uplink=narrow_uplink())
+    reducers = members_of(network, plan, count, codec, narrow=True)
     x_NP = vectors_of(members, count, 1)
     begin(reducers, plan, codec, x_NP)
     assert_equal_to(expected_mean(codec, x_NP, [5] * members), await all_reduce(reducers, plan), plan)
