@@ -5,6 +5,7 @@ Shape suffix: _P values of the flat vector.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -29,12 +30,12 @@ Floats = NDArray[np.float32]
 
 
 class Members:
-    """What NODES members of equal weight make of their pseudo-gradients, without a network."""
+    """What NODES members of equal weight make of their pseudo-gradients, without a network: `parts`, and their mean."""
 
     def __init__(self, codec: Codec, count: int) -> None:
         self._codec = codec
-        self._parts = [Encoded.allocate(codec, count) for _ in range(NODES)]
-        self._mean = Encoded.allocate(codec.of_means, count)
+        self.parts = [Encoded.allocate(codec, count) for _ in range(NODES)]
+        self.last_mean = Encoded.allocate(codec.of_means, count)
         self._feedbacks = [ErrorFeedback(codec, count) for _ in range(NODES)] if codec.feedback else []
         span = -(-count // (NODES * codec.block)) * codec.block
         self._spans = [(start, min(start + span, count)) for start in range(0, count, span)]
@@ -42,26 +43,28 @@ class Members:
     def contribute(self, rank: int, theta_P: Floats, local_P: Floats) -> None:
         if self._feedbacks:
             carry_P = self._feedbacks[rank].carry_P
-            self._codec.quantise_with_feedback(theta_P, local_P, carry_P, self._parts[rank])
+            self._codec.quantise_with_feedback(theta_P, local_P, carry_P, self.parts[rank])
         else:
-            self._codec.quantise_difference(theta_P, local_P, self._parts[rank])
+            self._codec.quantise_difference(theta_P, local_P, self.parts[rank])
 
     def mean(self) -> Encoded:
         """Of what all have contributed: each span by its owner, which keeps what it lacks."""
         weights = [1.0] * NODES
         if not self._feedbacks:
-            self._codec.mean(self._parts, weights, self._mean)
-            return self._mean
+            self._codec.mean(self.parts, weights, self.last_mean)
+            return self.last_mean
         for owner, (start, stop) in zip(self._feedbacks, self._spans, strict=True):
-            pieces = [part.slice(start, stop) for part in self._parts]
-            owner.mean(pieces, weights, start, self._mean.slice(start, stop))
+            pieces = [part.slice(start, stop) for part in self.parts]
+            owner.mean(pieces, weights, start, self.last_mean.slice(start, stop))
         for feedback in self._feedbacks:
-            feedback.commit(self._mean, 1 / NODES)
-        return self._mean
+            feedback.commit(self.last_mean, 1 / NODES)
+        return self.last_mean
 
 
-def diloco(run: RunConfig, rounds: int, held_out_tokens: int = ALL_HELD_OUT) -> float:
-    """Held-out loss, in nats per byte, after `rounds` rounds of NODES replicas."""
+def diloco(
+    run: RunConfig, rounds: int, held_out_tokens: int = ALL_HELD_OUT, watch: Callable[[Members], None] | None = None
+) -> float:
+    """Held-out loss, in nats per byte, after `rounds` rounds of NODES replicas. `watch` sees each round's codes."""
     inner = replace(step_config(run), held_out_tokens=held_out_tokens)
     with LocalGroup() as group:
         size, reader = model_config(run.model), open_reader(run)
@@ -78,5 +81,7 @@ def diloco(run: RunConfig, rounds: int, held_out_tokens: int = ALL_HELD_OUT) -> 
                 replica.store_flat(local_P)
                 members.contribute(rank, theta_P, local_P)
             nesterov_step_encoded(theta_P, momentum_P, members.mean(), lr=run.outer_lr, momentum=run.outer_momentum)
+            if watch is not None:
+                watch(members)
         replicas[0].load_flat(theta_P)
         return replicas[0].evaluate()

@@ -1,8 +1,8 @@
 """Codes in fewer bytes, without loss: frequent ones take fewer bits (the Huffman coding of zstd, RFC 8878).
 
-Codes of values that lie around zero are small more often than large. Of pseudo-gradients and of normal values, int8's
-take 0.92 of their bytes then, int4's 0.86, int2's 0.95. A core packs 0.6 to 1 GB of codes in a second, and unpacks 0.8
-to 1.2 (benchmarks/codec.py).
+Codes of values that lie around zero are small more often than large. Of pseudo-gradients, int8's take 0.92 of their
+bytes then, int4's 0.87, int2's 0.95 (benchmarks/packing.py). A core packs 0.6 to 1 GB of codes in a second, and unpacks
+0.8 to 1.2 (benchmarks/codec.py).
 """
 
 from __future__ import annotations
