@@ -31,16 +31,14 @@ from swarm.events import EventLog
 from swarm.garbage import pass_over_what_is_there
 from swarm.initial import check_first
 from swarm.inner_training import NOTHING, Ahead, InnerTraining, Work, share_of
-from swarm.outer_health import NOT_KNOWN, Health, OuterHealth
 from swarm.outer_state import OuterState
 from swarm.parts import Parts, open_parts
 from swarm.restart import START_AGAIN, company_expected, expect_company, restarts
-from swarm.round_meter import RoundMeter
+from swarm.round_report import RoundReports
 from swarm.state_dir import CONTACTS
 from swarm.train.ranks.others import RankLost
 from swarm.train.ranks.watch import Lost
 from swarm.train.trainer import InnerTrainer
-from swarm.vitals import vitals
 
 SWITCH_INTERVAL = 5e-4
 """Seconds after which the training thread gives the GIL to the event loop: heartbeats stay punctual."""
@@ -98,6 +96,7 @@ async def _live(config: Config, parts: Parts, log: EventLog, stop: asyncio.Event
     await node.leave()
     life.cancel()
     await asyncio.wait({life})
+    await node.reports.written()
     if lost is None or not parts.mesh.peers():  # else the others have the state
         await parts.saver.at_stop(node.member.head, inner=lost is None)
     if not life.cancelled() and (error := life.exception()) is not None and lost is None:
@@ -148,11 +147,8 @@ class Node:
         self._inner = InnerTraining(
             config.run, self.trainer, self._evaluation, parts.codec, theta_P, fragments, parts.feedback
         )
-        run = config.run
-        self._health = OuterHealth(parts.codec, self.state.fragments, run.outer_lr, run.outer_momentum)
         self._evaluating: asyncio.Future[None] | None = None
-        self._meter = RoundMeter(parts)
-        self._name = config.node.name or events.short(parts.member.me)
+        self.reports = RoundReports(config, parts, log)
 
     async def live(self) -> None:
         """Rounds until the configured last one; for ever without one."""
@@ -167,15 +163,16 @@ class Node:
             self._evaluation.pause()
             if isinstance(outcome, Committed):
                 await self._keep_rest(outcome)
-                await self._report(outcome, work)
+                self.reports.begin(outcome, work)
                 await self._saver.after_round(self.member.head)
             else:
                 ahead = None  # its steps were taken from what this round was to become
                 self._inner.begin_anew()
-                self._health.missed()
+                self.reports.missed()
                 if self._feedback is not None:
                     self._feedback.reset()
                 await self._sync()
+        await self.reports.written()
         await self._evaluate_end()
         await self._saver.at_end(self.member.head)
 
@@ -206,7 +203,7 @@ class Node:
                     round=height, bytes=fetched.bytes, seconds=fetched.seconds, donors=len(donors), peers=donors
                 )
             )
-        self._meter.restart()
+        self.reports.restart()
 
     async def _say_what_we_wait_for(self) -> None:
         while True:
@@ -235,19 +232,17 @@ class Node:
 
     async def _train(self, ahead: Ahead | None) -> Work:
         """Inner steps on the samples that the ledger gave us, less those taken ahead; none for a newcomer."""
-        ranges = self.member.assignment
+        round, ranges = self.member.head.height + 1, self.member.assignment
         work = NOTHING
         if ranges:
-            round, on_step = self.member.head.height + 1, self._show_steps()
             work, finite = await self._in_trainer_thread(
-                self._inner.train, round, ranges, ahead, self._should_stop, on_step
+                self._inner.train, round, ranges, ahead, self._should_stop, self._show_steps()
             )
             if not finite:
                 self._log.write(events.Error(message="parameters are not finite after training: nothing contributed"))
-            if work.source is not None:
-                carry_P = self._feedback.carry_P if self._feedback is not None else None
-                local_P = self.trainer.vectors.local_P
-                await self._in_trainer_thread(self._health.contribute, round, self.state.theta_P, local_P, carry_P)
+        await self.reports.written()
+        if work.source is not None:
+            await self._in_trainer_thread(self.reports.contributed, round)
         if self._evaluation_is_due():
             await self._in_trainer_thread(self._begin_evaluation)
         return work
@@ -350,48 +345,9 @@ class Node:
     async def _in_trainer_thread(self, work: Callable[..., T], *arguments: object) -> T:
         return await self._loop.run_in_executor(self._parts.trainer_thread, work, *arguments)
 
-    # --- report ---
-
     def _finished(self) -> bool:
         last = self.config.last_round
         return last is not None and self.member.head.height >= last
-
-    async def _report(self, outcome: Committed, work: Work) -> None:
-        health = NOT_KNOWN
-        try:
-            health = await self._in_trainer_thread(self._health.committed, outcome.record.round, outcome.mean)
-        finally:  # if we are told to stop in this moment, the round is reported all the same
-            self._write_round(outcome, work, health)
-
-    def _write_round(self, outcome: Committed, work: Work, health: Health) -> None:
-        record, result = outcome.record, work.result
-        event = events.Round(
-            round=record.round,
-            node=self._name,
-            peer=self.member.me,
-            loss=result.loss if result else None,
-            tokens=work.tokens,
-            inner_steps=result.steps if result else 0,
-            ahead_steps=work.ahead,
-            train_seconds=result.seconds if result else 0.0,
-            data_seconds=result.data_seconds if result else 0.0,
-            mfu=result.mfu if result else None,
-            reduce_seconds=outcome.seconds,
-            contributors=sum(weight > 0 for weight in record.weights),
-            members=record.members,
-            record=self.member.head.hash.hex(),
-            theta_digest=outcome.state.theta.hex(),
-            momentum_digest=outcome.state.momentum.hex(),
-            codec=record.codec,
-            fragment=record.fragment,
-            fragments=record.fragments,
-            attempt=record.ballot.attempt,
-            **health,
-            **self._meter.lap(),
-            **vitals(),
-        )
-        self._log.write(event)
-        self._parts.tracking.round(event)
 
 
 def _look_at(steps_ahead: asyncio.Future[Ahead | None]) -> None:

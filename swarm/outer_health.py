@@ -57,20 +57,22 @@ class OuterHealth:
         self._codec, self._fragments, self._lr, self._mu = codec, fragments, lr, momentum
         self._last: dict[int, tuple[int, Floats]] = {}
         """The last committed mean of each fragment, and its round."""
-        self._own: tuple[Floats, float | None] | None = None
-        """Our pseudo-gradient of this round, and the codec's error on what we contribute."""
+        self._own: tuple[Floats, Floats] | None = None
+        """Our pseudo-gradient of this round, and what we contribute."""
 
     def contribute(self, round: int, theta_P: Floats, local_P: Floats, carry_P: Floats | None) -> None:
-        """Training for it has ended at `local`; `carry` is contributed, too (error feedback). They are only read."""
-        self._own = None
+        """Training for it has ended at `local`; `carry` is contributed, too (error feedback). They are only read.
+
+        Others wait for us, so this takes the samples, and nothing else.
+        """
         own_S = self._of(round, theta_P) - self._of(round, local_P)
-        given_S = own_S if carry_P is None else own_S + self._of(round, carry_P)
-        if all_finite(own_S) and all_finite(given_S):
-            self._own = own_S, codec_error(self._codec, given_S)
+        self._own = own_S, own_S if carry_P is None else own_S + self._of(round, carry_P)
 
     def committed(self, round: int, mean: Encoded | None) -> Health:
         """The round's numbers. `mean`: what was applied; None: the round had no weight."""
         own, self._own = self._own, None
+        if own is not None and not all(map(all_finite, own)):
+            own = None
         last = self._last.pop(self._fragments.of_round(round), None)
         rho = agreement = None
         if mean is not None:
@@ -82,7 +84,7 @@ class OuterHealth:
         return Health(
             mean_cosine=rho,
             outer_gain=outer_gain(self._lr, self._mu, rho) if rho is not None else None,
-            codec_error=own[1] if own is not None else None,
+            codec_error=codec_error(self._codec, own[1]) if own is not None else None,
             agreement=agreement,
         )
 

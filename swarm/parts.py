@@ -65,6 +65,8 @@ class Parts:
     tracking: Tracking
     trainer: InnerTrainer
     trainer_thread: ThreadPoolExecutor
+    pool: ThreadPoolExecutor
+    """For kernels."""
     others: OtherRanks
     mesh: Mesh
     transfer: Transfer
@@ -122,7 +124,9 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         stack.callback(tracking.close)
         copy_inner = partial(loop.run_in_executor, trainer_thread, trainer.inner_state)
         saver = Saver(saves, saved_run, state, chain, copy_inner, log)
-        yield Parts(codec, feedback, state, saver, tracking, trainer, trainer_thread, others, mesh, transfer, member)
+        yield Parts(
+            codec, feedback, state, saver, tracking, trainer, trainer_thread, pool, others, mesh, transfer, member
+        )
 
 
 def _open_chain(path: Path, fingerprint: bytes, log: EventLog) -> ChainFile:
