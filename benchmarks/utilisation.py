@@ -11,11 +11,14 @@ who waits, the ratios say 95.68, 85.65, 82.94 %. Young connections are slower, s
 
 from __future__ import annotations
 
+import json
 import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -32,10 +35,47 @@ REDUCES = {"all in the USA": (103, 95.7), "USA and Europe": (382, 85.6), "worldw
 """Seconds of all-reduce, and the utilisation, %, that follows for who waits: the bar for a blocking round."""
 OVERLAPPED = 99.0
 ROUNDS, COUNTED = 7, (5, 6)
-"""Training rounds of each run, and those that count, on all nodes."""
+"""Training rounds of each run, and those that count: from the first step of theirs to the first of the next round."""
 SHORT_SECONDS = 3.0
 """Of training, to find out how long a round takes besides."""
 PATIENCE_SECONDS = 600.0
+
+
+class Stretch(NamedTuple):
+    """Inner steps in one go: until the round is ready, or until it is committed (those of the next one, ahead)."""
+
+    first_step: int
+    """Of the run; its first is 0, in round 1."""
+    began: float
+    ended: float
+    """Seconds, of one clock."""
+
+
+@dataclass(frozen=True)
+class Lived:
+    """What one node did."""
+
+    rounds: list[Round]
+    stretches: list[Stretch]
+
+    @property
+    def counted(self) -> list[Round]:
+        return [event for event in self.rounds if event.round in COUNTED]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """From the first step of the first round that counts to the first one behind them."""
+        first, behind = (
+            next(stretch.began for stretch in self.stretches if stretch.first_step >= (round - 1) * STEPS)
+            for round in (COUNTED[0], COUNTED[-1] + 1)
+        )
+        return first, behind
+
+    @property
+    def trained(self) -> float:
+        """Seconds of it that were inner steps."""
+        first, behind = self.span
+        return sum(stretch.ended - stretch.began for stretch in self.stretches if first <= stretch.began < behind)
 
 
 class Nodes:
@@ -44,6 +84,7 @@ class Nodes:
     def __init__(self, hosts: Hosts, folder: Path, run: RunConfig, step_seconds: float) -> None:
         self.readers: list[EventReader] = []
         self.rounds: list[list[Round]] = [[] for _ in hosts.all]
+        self._stretches = [folder / f"stretches-{index}" for index in range(len(hosts.all))]
         bootstrap: tuple[str, ...] = ()
         for index, host in enumerate(hosts.all):
             node = NodeConfig(
@@ -57,7 +98,11 @@ class Nodes:
                 checkpoint_every=0,
                 quiet=True,
             )
-            host.tell(config=Config(run=run, node=node).model_dump_json(), step_seconds=step_seconds)
+            host.tell(
+                config=Config(run=run, node=node).model_dump_json(),
+                step_seconds=step_seconds,
+                stretches=str(self._stretches[index]),
+            )
             self.readers.append(EventReader(node.events_path))
             if not bootstrap:
                 bootstrap = self._started()
@@ -74,8 +119,8 @@ class Nodes:
     def _news(self, index: int) -> list[Event]:
         return [event for _, event in self.readers[index].new()]
 
-    def ended(self) -> list[list[Round]]:
-        """The rounds of each node, when all have been committed."""
+    def lived(self) -> list[Lived]:
+        """What each did, when all rounds have been committed."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while any(not rounds or rounds[-1].round < ROUNDS for rounds in self.rounds):
             for index, rounds in enumerate(self.rounds):
@@ -83,11 +128,13 @@ class Nodes:
             if time.monotonic() > deadline:
                 raise SystemExit(f"rounds of the nodes after {PATIENCE_SECONDS:.0f} s: {[len(r) for r in self.rounds]}")
             time.sleep(0.1)
-        return self.rounds
+        noted = [path.read_text().splitlines() for path in self._stretches]
+        stretches = [[Stretch(*json.loads(line)) for line in lines] for lines in noted]
+        return [Lived(*one) for one in zip(self.rounds, stretches, strict=True)]
 
 
-def measured(training_seconds: float, ahead: int) -> list[list[Round]]:
-    """The rounds of a swarm in which each trains for so long."""
+def measured(training_seconds: float, ahead: int) -> list[Lived]:
+    """A swarm in which each trains for so long a round."""
     run = RunConfig(
         name="utilisation",
         model="10m",
@@ -100,31 +147,25 @@ def measured(training_seconds: float, ahead: int) -> list[list[Round]]:
     with tempfile.TemporaryDirectory() as folder:
         lines = [Line(MBIT, MBIT)] * NODES
         with Hosts(Path(__file__).with_name("utilisation_node.py"), lines, Way(RTT_MS), "bbr") as hosts:
-            return Nodes(hosts, Path(folder), run, training_seconds / STEPS).ended()
+            return Nodes(hosts, Path(folder), run, training_seconds / STEPS).lived()
 
 
-def counted_of(nodes: list[list[Round]]) -> list[Round]:
-    return [rounds[counted] for rounds in nodes for counted in COUNTED]
+def seconds(nodes: list[Lived]) -> tuple[float, float]:
+    """Of the rounds that count: all, and those of inner steps; summed over the nodes."""
+    spans = [node.span for node in nodes]
+    return sum(behind - first for first, behind in spans), sum(node.trained for node in nodes)
 
 
-def trained(rounds: list[Round], counted: int) -> float:
-    """Seconds of training between the commits of the round before and of this one, on one node.
-
-    Its steps ahead were taken before the first of them; in their place come those of the round after it.
-    """
-    event, after = rounds[counted], rounds[counted + 1]
-    return event.train_seconds * (1 + (after.ahead_steps - event.ahead_steps) / event.inner_steps)
-
-
-def utilisation(nodes: list[list[Round]]) -> float:
+def utilisation(nodes: list[Lived]) -> float:
     """%, of all nodes."""
-    training = sum(trained(rounds, counted) for rounds in nodes for counted in COUNTED)
-    return 100 * training / sum(event.round_seconds for event in counted_of(nodes))
+    whole, trained = seconds(nodes)
+    return 100 * trained / whole
 
 
-def waits(nodes: list[list[Round]]) -> float:
-    """Seconds of a blocking round in which a node does not train."""
-    return statistics.fmean(event.round_seconds - event.train_seconds for event in counted_of(nodes))
+def waits(nodes: list[Lived]) -> float:
+    """Seconds of a round in which a node does not train."""
+    whole, trained = seconds(nodes)
+    return (whole - trained) / len(nodes) / len(COUNTED)
 
 
 def compare(name: str, wait: float, report: Report) -> None:
@@ -133,7 +174,7 @@ def compare(name: str, wait: float, report: Report) -> None:
     report(f"{name}: training {training:.2f} s a round, {TRAINING_SECONDS} to {seconds} s there")
     for ahead, least in ((0, bar), (STEPS // 4, OVERLAPPED)):
         nodes = measured(training, ahead)
-        events = counted_of(nodes)
+        events = [event for node in nodes for event in node.counted]
         whole, steps_took, waited, steps = (
             statistics.median(float(getattr(event, field)) for event in events)
             for field in ("round_seconds", "train_seconds", "reduce_seconds", "ahead_steps")

@@ -1,6 +1,7 @@
 """One process of benchmarks/utilisation.py: a real `swarm node` on a host of its own, whose inner steps mostly sleep.
 
-It gets its configuration as a line of JSON on standard input, and tells the rest in its event file.
+It gets its configuration as a line of JSON on standard input, and tells the rest in its event file, and in a line of
+JSON for each stretch of inner steps: the run's number of the first, and when it began and ended.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from benchmarks.link_hosts import join
 from swarm import node
 from swarm.config import Config
 from swarm.train.rank import RankTrainer
+from swarm.train.trainer import InnerTrainer, TrainResult
 
 STEP_SIZE = 1e-3
 
@@ -46,7 +48,17 @@ def main() -> int:
         time.sleep(max(0.0, ends - time.monotonic()))
         return 1.0
 
+    train = InnerTrainer.train
+    stretches = Path(order["stretches"]).open("a", buffering=1)  # noqa: SIM115 - for as long as the process lives
+
+    def train_and_note(self: InnerTrainer, *arguments: Any, first_step: int) -> TrainResult:
+        began = time.monotonic()
+        result = train(self, *arguments, first_step=first_step)
+        stretches.write(json.dumps([first_step, began, time.monotonic()]) + "\n")
+        return result
+
     RankTrainer.step = sleep_instead  # type: ignore[method-assign]
+    InnerTrainer.train = train_and_note  # type: ignore[method-assign, assignment]
     return node.main(Config.model_validate_json(order["config"]))
 
 

@@ -30,10 +30,10 @@ from ops.jit import Floats
 from ops.pseudo_gradient import all_finite
 from p2p.protocol.fragments import Fragments
 
-STRETCH = 4096
+STRETCH = 1024
 """Values; a multiple of every codec's block, so a sample is quantised as the vector is."""
 STRETCHES = 256
-"""At most: a million values, 4 MB, some milliseconds."""
+"""At most: a quarter of a million values, some milliseconds. A cosine of so many is known to 0.002."""
 
 
 class Health(TypedDict):

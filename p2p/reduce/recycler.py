@@ -52,7 +52,8 @@ class Recycler:
             if kept_size == size:
                 del self._kept[index]
                 return memory
-        memory = mmap.mmap(-1, size)
+        # private: huge pages of shared memory, which is the default, are forbidden on most machines
+        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         if size >= 2 * _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
         return memory

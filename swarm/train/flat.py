@@ -24,7 +24,7 @@ from swarm.model.fragments import place
 from swarm.train.group import LocalGroup
 
 SHIFTED_VALUES = 1 << 18
-"""Values of which a copy is held at a time."""
+"""Values moved at a time: they stay in the cache, and a copy of a device's is small."""
 
 
 def layout_of(model: nn.Module, fragments: int = 1) -> FlatLayout:
@@ -75,11 +75,12 @@ def shift_flat(
     for (here_P, local_P), (there_P, _) in zip(*rows, strict=True):
         for start in range(0, here_P.size, SHIFTED_VALUES):
             piece = slice(start, start + SHIFTED_VALUES)
-            moved_P = local_P[piece].to("cpu", copy=True).numpy()
+            moved_P = local_P[piece].cpu().numpy()  # what lies in this memory is moved in place
             moved_P -= here_P[piece]
             moved_P *= np.float32(weight)
             moved_P += there_P[piece]
-            local_P[piece].copy_(torch.from_numpy(moved_P))
+            if local_P.device.type != "cpu":
+                local_P[piece].copy_(torch.from_numpy(moved_P))
 
 
 def local_shard(tensor: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ def lent(
 
 
 def _private_floats(count: int) -> NDArray[np.float32]:
-    memory = mmap.mmap(-1, 4 * count)
+    memory = mmap.mmap(-1, 4 * count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if 4 * count >= 2 * _HUGE_PAGE:
         memory.madvise(mmap.MADV_HUGEPAGE)
     return np.frombuffer(memory, np.float32)
