@@ -107,25 +107,18 @@ class Opener:
         """Of what has arrived and was not opened."""
         self.whole: int | None = None
         """Plain bytes of the next record, if all of it has arrived."""
+        self.missing = HEADER.size
+        """Bytes of the record that has begun, or of its header, which are yet to arrive."""
         self.padding = False
         """Whether that record is padding."""
 
     def buffer(self) -> memoryview:
         """Where the next bytes go; never empty."""
         assert self.whole is None, "open what has arrived"
-        missing = self.missing
         if self._start:
             self._room[: self._stop - self._start] = bytes(self._room[self._start : self._stop])
             self._start, self._stop = 0, self._stop - self._start
-        return self._room[self._stop : self._stop + missing + BEYOND_BYTES]
-
-    @property
-    def missing(self) -> int:
-        """Bytes of the record that has begun, or of its header, which are yet to arrive."""
-        there = self._stop - self._start
-        if there < HEADER.size:
-            return HEADER.size - there
-        return self._length() + OVERHEAD_BYTES - there
+        return self._room[self._stop : self._stop + self.missing + BEYOND_BYTES]
 
     def received(self, count: int) -> None:
         """`count` bytes were put into `buffer()`. Raises BadMessage."""
@@ -146,17 +139,16 @@ class Opener:
         self._look()
 
     def _look(self) -> None:
-        self.whole = None
-        if self._stop - self._start < HEADER.size:
+        """At the record that has begun, after every change: how long it is, and how much of it is there."""
+        self.whole, there = None, self._stop - self._start
+        if there < HEADER.size:
+            self.missing = HEADER.size - there
             return
-        size = self._length()
+        header = int(HEADER.unpack_from(self._room, self._start)[0])
+        size = header & ~PADDING
         if size > RECORD_BYTES:
             raise BadMessage(f"a record of {size} bytes, where {RECORD_BYTES} are allowed")
-        if self._stop - self._start >= size + OVERHEAD_BYTES:
-            self.whole = size
-
-    def _length(self) -> int:
-        """Of the record that has begun; notes whether it is padding."""
-        header = int(HEADER.unpack_from(self._room, self._start)[0])
         self.padding = bool(header & PADDING)
-        return header & ~PADDING
+        self.missing = max(0, size + OVERHEAD_BYTES - there)
+        if not self.missing:
+            self.whole = size
