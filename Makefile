@@ -2,7 +2,7 @@
 # the system packages that a root user on Debian is missing.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help setup simulate test test-core test-rest test-sim lint format bench clean
+.PHONY: help setup simulate test test-core test-rest test-alone test-sim lint format bench clean
 
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
@@ -24,7 +24,10 @@ setup: .venv/.installed ## make .venv (every other target does this by itself)
 simulate: .venv/.installed ## a swarm of real nodes on this machine, report in ./report (options: ARGS="--nodes 5 ...")
 	$(BIN)/swarm simulate --report $(REPORT) $(ARGS)
 
-test: test-core test-rest ## all tests, and the coverage bar of the cores (one file: .venv/bin/python -m pytest FILE)
+# Every part runs, also when one before it has failed.
+test: .venv/.installed ## all tests, and the coverage bar of the cores (one file: .venv/bin/python -m pytest FILE)
+	@failed=; for part in test-core test-rest test-alone; do $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; done; \
+	  test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 # ops and p2p/protocol must be covered by their own tests, so those run alone, with coverage.
 test-core: .venv/.installed
@@ -32,10 +35,12 @@ test-core: .venv/.installed
 	$(BIN)/coverage report --include='ops/*' --show-missing --skip-covered --fail-under=95
 	$(BIN)/coverage report --include='p2p/protocol/*' --show-missing --skip-covered --fail-under=95
 
-# Two files of tests at a time, for many wait (PARALLEL= for one); swarms of real processes must act in time, so they
-# have the machine for themselves.
+# Two files of tests at a time, for many wait (PARALLEL= for one).
 test-rest: .venv/.installed
 	$(PYTEST) tests $(CORE:%=--ignore=%) -m "not alone" $(PARALLEL)
+
+# Swarms of real processes must act in time, so they have the machine for themselves.
+test-alone: .venv/.installed
 	$(PYTEST) tests -m alone
 
 # Each seed is a swarm of 64 nodes in virtual time; the same options and one seed show what broke.

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TypeVar
 
 import uvloop
@@ -208,6 +209,9 @@ class Node:
     async def _say_what_we_wait_for(self) -> None:
         while True:
             await asyncio.sleep(WAITING_SECONDS)
+            if (progress := self._parts.transfer.progress) is not None:
+                self._log.write(events.Fetching(**asdict(progress)))
+                continue
             peers, least = len(self._parts.mesh.peers()) + 1, self.member.rules.quorum(self.member.head)
             self._log.write(events.Waiting(peers=peers, min_peers=least))
 
@@ -254,7 +258,7 @@ class Node:
         def on_step(step: int, loss: float) -> None:
             nonlocal shown
             self.member.inner_step = step + 1
-            if time.monotonic() - shown >= TRAIN_EVENT_SECONDS:
+            if time.monotonic() - shown >= TRAIN_EVENT_SECONDS and not self.reports.under_way:  # rounds in their order
                 shown = time.monotonic()
                 event = events.Train(round=round, inner_step=step + 1, loss=loss)
                 self._loop.call_soon_threadsafe(self._log.write, event)

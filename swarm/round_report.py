@@ -47,6 +47,12 @@ class RoundReports:
         assert self._writing is None, "see `written`"
         self._writing = asyncio.create_task(self._write(self._round(outcome, work), outcome))
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a report is not yet written. From any thread."""
+        writing = self._writing
+        return writing is not None and not writing.done()
+
     async def written(self) -> None:
         """Until the report that is under way, if any, is written."""
         if (writing := self._writing) is None:

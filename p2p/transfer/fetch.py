@@ -25,6 +25,7 @@ from p2p.protocol.transfer import FetchCore
 from p2p.protocol.transfer_actions import Ask, Drop, Replay, Unask
 from p2p.protocol.transfer_messages import Chunk, Manifest, MeanSlice, NotAvailable, Withdraw
 from p2p.transfer.donor import Carrier
+from p2p.transfer.progress import FetchProgress
 from p2p.transfer.state import VALUE_BYTES, StateStore, chunk_digest, part_digests
 
 TICK_SECONDS = 0.5
@@ -112,6 +113,12 @@ class Fetch:
         self._result.round, self._result.head, self._result.root = target.round, target.head, target.root
         self._result.seconds = self._now() - begin
         return self._result
+
+    @property
+    def progress(self) -> FetchProgress:
+        held, target = self._core.holdings.held, self._core.holdings.target
+        chunks = sum(target is not None and one.round == target.round for one in held)
+        return FetchProgress(chunks, len(held), self._result.bytes, len(self._result.donors))
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 

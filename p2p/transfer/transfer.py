@@ -25,6 +25,7 @@ from p2p.protocol.transfer_messages import (
 from p2p.transfer.donor import Carrier, Donor
 from p2p.transfer.fetch import Fetch, FetchResult, Sources
 from p2p.transfer.keeper import StateKeeper
+from p2p.transfer.progress import FetchProgress
 from p2p.transfer.state import StateStore
 
 LOOK_SECONDS = 1.0
@@ -71,6 +72,11 @@ class Transfer:
     def bytes_sent(self) -> int:
         """Payload given to newcomers since the start."""
         return self._donor.bytes_sent
+
+    @property
+    def progress(self) -> FetchProgress | None:
+        """Of the fetch that goes on, if one does."""
+        return self._fetch.progress if self._fetch is not None else None
 
     def open_payload(self, peer: str, message: TransferPayload, size: int) -> Sequence[memoryview] | None:
         """Where an answer's payload goes; None: nobody waits for it (any more). Raises BadMessage."""

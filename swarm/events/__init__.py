@@ -6,7 +6,7 @@ of the writer's clock: to be shown, never compared between machines) and its nam
 
 from swarm.events.checkpoints import Checkpoint, CheckpointRefused, Resumed, Uploaded
 from swarm.events.event import Event, join, megabytes, names, printable, short
-from swarm.events.life import Error, Evaluated, Left, Notice, RankLost, Started, Synced, Train, Waiting
+from swarm.events.life import Error, Evaluated, Fetching, Left, Notice, RankLost, Started, Synced, Train, Waiting
 from swarm.events.log import EVENTS, EventFile, EventLog, EventReader, event_of, parse
 from swarm.events.peers import (
     AnswerDropped,
@@ -60,6 +60,7 @@ __all__ = [
     "EventLog",
     "EventReader",
     "Excluded",
+    "Fetching",
     "Forgotten",
     "HistoryReplaced",
     "Left",

@@ -25,6 +25,20 @@ class Waiting(Event):
         return f"waiting for members: {self.peers} of {self.min_peers} are here"
 
 
+class Fetching(Event):
+    """The node is being given the run's state."""
+
+    EVENT = "fetching"
+    chunks: int
+    of_chunks: int
+    bytes: int
+    donors: int
+
+    def line(self) -> str:
+        whom = f"{self.donors} donor{'s' if self.donors != 1 else ''}"
+        return f"fetches state: {self.chunks} of {self.of_chunks} chunks, {megabytes(self.bytes)} from {whom} so far"
+
+
 class Synced(Event):
     """The node holds the run's state after `round` (-1: the initial state)."""
 

@@ -21,6 +21,7 @@ EVENTS: dict[str, type[Event]] = {
         *(
             life.Started,
             life.Waiting,
+            life.Fetching,
             life.Synced,
             life.Train,
             life.Evaluated,

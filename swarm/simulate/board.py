@@ -14,6 +14,7 @@ from swarm.events import (
     Evaluated,
     Event,
     EventReader,
+    Fetching,
     Left,
     PeerDown,
     PeerUp,
@@ -84,6 +85,8 @@ class NodeView:
                 self.peers.clear()
             case Waiting():
                 self.state = "waiting"
+            case Fetching():
+                self.state = "fetching"
             case Synced():
                 self.state, self.holds_state, self.height = "synced", True, event.round
                 self.kept = len(self.rounds) if event.donors else self.kept

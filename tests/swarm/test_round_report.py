@@ -111,8 +111,10 @@ async def test_who_begins_a_report_goes_on_at_once(
     done, _ = await asyncio.wait({waiting}, timeout=0)
     assert not done
     assert not written.events
+    assert reports.under_way
     busy()
     await waiting
+    assert not reports.under_way
     assert [event.round for event in written.events] == [0]
 
 
