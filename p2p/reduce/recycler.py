@@ -13,9 +13,9 @@ from collections import deque
 import numpy as np
 
 from ops.codec import Codec, Encoded
+from ops.memory import private_memory
 
 _ALIGNMENT = 64
-_HUGE_PAGE = 2 << 20
 
 
 class Recycler:
@@ -52,11 +52,7 @@ class Recycler:
             if kept_size == size:
                 del self._kept[index]
                 return memory
-        # private: huge pages of shared memory, which is the default, are forbidden on most machines
-        memory = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if size >= 2 * _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE"):
-            memory.madvise(mmap.MADV_HUGEPAGE)
-        return memory
+        return private_memory(size)
 
     def _sort_in(self) -> None:
         while self._returned:

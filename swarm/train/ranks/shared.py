@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_HUGE_PAGE = 2 << 20
+from ops.memory import ask_for_huge_pages, private_memory
 
 
 class SharedMemory:
@@ -24,8 +24,7 @@ class SharedMemory:
         """Takes the descriptor over."""
         self.descriptor, self.size = descriptor, size
         self.map = mmap.mmap(descriptor, size)
-        if size >= 2 * _HUGE_PAGE:
-            self.map.madvise(mmap.MADV_HUGEPAGE)  # granted where the system allows it for shared memory
+        ask_for_huge_pages(self.map)  # granted where the system allows it for shared memory
 
     @classmethod
     def create(cls, name: str, size: int) -> SharedMemory:
@@ -117,7 +116,4 @@ def lent(
 
 
 def _private_floats(count: int) -> NDArray[np.float32]:
-    memory = mmap.mmap(-1, 4 * count, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if 4 * count >= 2 * _HUGE_PAGE:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    return np.frombuffer(memory, np.float32)
+    return np.frombuffer(private_memory(4 * count), np.float32)
