@@ -153,21 +153,21 @@ def measured(training_seconds: float, ahead: int) -> list[Lived]:
             return Nodes(hosts, Path(folder), run, training_seconds / STEPS).lived()
 
 
-def seconds(nodes: list[Lived]) -> tuple[float, float]:
-    """Of the rounds that count: all, and those of inner steps; summed over the nodes."""
+def totals(nodes: list[Lived]) -> tuple[float, float]:
+    """Seconds of the rounds that count: all, and those of inner steps; summed over the nodes."""
     spans = [node.span for node in nodes]
     return sum(behind - first for first, behind in spans), sum(node.trained for node in nodes)
 
 
 def utilisation(nodes: list[Lived]) -> float:
     """%, of all nodes."""
-    whole, trained = seconds(nodes)
+    whole, trained = totals(nodes)
     return 100 * trained / whole
 
 
 def waits(nodes: list[Lived]) -> float:
     """Seconds of a round in which a node does not train."""
-    whole, trained = seconds(nodes)
+    whole, trained = totals(nodes)
     return (whole - trained) / len(nodes) / len(COUNTED)
 
 
