@@ -117,8 +117,9 @@ class Fetch:
     @property
     def progress(self) -> FetchProgress:
         held, target = self._core.holdings.held, self._core.holdings.target
-        chunks = sum(target is not None and one.round == target.round for one in held)
-        return FetchProgress(chunks, len(held), self._result.bytes, len(self._result.donors))
+        chunks = sum(one.round != EMPTY for one in held)
+        current = sum(target is not None and one.round == target.round for one in held)
+        return FetchProgress(chunks, current, len(held), self._result.bytes, len(self._result.donors))
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class FetchProgress:
-    """Chunks may fall behind again while the others commit rounds: means bring them up to date."""
+    """Chunks fall behind while the others commit rounds, and means bring them up to date."""
 
     chunks: int
-    """That are of the round which is aimed at."""
+    """That are here, of whatever round."""
+    current: int
+    """Of them, those of the round that is aimed at."""
     of_chunks: int
     bytes: int
     """Payload that was of use."""

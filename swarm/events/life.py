@@ -30,13 +30,15 @@ class Fetching(Event):
 
     EVENT = "fetching"
     chunks: int
+    current: int
     of_chunks: int
     bytes: int
     donors: int
 
     def line(self) -> str:
         whom = f"{self.donors} donor{'s' if self.donors != 1 else ''}"
-        return f"fetches state: {self.chunks} of {self.of_chunks} chunks, {megabytes(self.bytes)} from {whom} so far"
+        chunks = f"{self.chunks} of {self.of_chunks} chunks, {self.current} of them up to date"
+        return f"fetches state: {chunks}, {megabytes(self.bytes)} from {whom} so far"
 
 
 class Synced(Event):

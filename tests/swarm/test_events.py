@@ -82,7 +82,7 @@ ROUND = Round(
 ALL = [
     Started(peer=PEER, port=7400, bootstrap=("/ip4/127.0.0.1/tcp/1/p2p/x",)),
     Waiting(peers=1, min_peers=4),
-    Fetching(chunks=3, of_chunks=40, bytes=25_000_000, donors=1),
+    Fetching(chunks=3, current=2, of_chunks=40, bytes=25_000_000, donors=1),
     PeerUp(peer=PEER),
     PeerDown(peer=PEER, reason="closed"),
     Synced(round=-1, bytes=0, seconds=0.0, donors=0),

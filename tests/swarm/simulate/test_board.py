@@ -73,7 +73,7 @@ def test_a_node_goes_through_its_states(board: Board) -> None:
     assert view.state == "starting"
     write(board, "node0", Started(peer="p0", port=1, bootstrap=()), Waiting(peers=1, min_peers=2))
     assert (view.state, view.peer) == ("waiting", "p0")
-    write(board, "node0", Fetching(chunks=3, of_chunks=40, bytes=25_000_000, donors=1))
+    write(board, "node0", Fetching(chunks=3, current=2, of_chunks=40, bytes=25_000_000, donors=1))
     assert view.state == "fetching"
     write(board, "node0", PeerUp(peer="p1"), PeerUp(peer="p2"), PeerDown(peer="p1", reason="gone"))
     assert view.peers == {"p2"}
