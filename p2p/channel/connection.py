@@ -124,6 +124,11 @@ class Connection(asyncio.BufferedProtocol):
         window, round_trip = self._gauge.window()
         return Lane(self.outstanding_bytes, window, round_trip, under_way(round_trip))
 
+    @property
+    def grown(self) -> bool:
+        """Whether it carries no padding any more."""
+        return self._warm_up.over
+
     def warm_up(self, now: float) -> None:
         """To be called a few times a second on a bulk lane beside others: it carries padding until it has grown."""
         transport, gauge = self._transport, self._gauge
@@ -140,7 +145,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._gauge is None or self._gauge.socket is None:
             return NO_FLOW
         flow = self._gauge.flow()
-        rate = min(self._allotted, even_rate(flow.round_trip))
+        rate = even_rate(flow.round_trip, self._allotted)
         if not isclose(rate, self._pace, rel_tol=PACE_AGAIN):
             self._pace = rate
             pace(self._gauge.socket, rate)

@@ -105,9 +105,11 @@ class Link:
         return reduce(Flow.beside, flows) if flows else NO_FLOW
 
     def allot(self, rate: float) -> None:
-        """Send no more bytes a second on all bulk lanes together."""
-        for connection in self._bulk.values():
-            connection.allot(rate / len(self._bulk))
+        """Send no more bytes a second on all bulk lanes together; young ones have nothing to carry yet."""
+        connections = list(self._bulk.values())
+        grown = connections[:1] + [connection for connection in connections[1:] if connection.grown]
+        for connection in connections:
+            connection.allot(rate / len(grown))
 
     def attach(self, up: LaneUp, meter: Meter) -> None:
         """Add a bulk lane."""

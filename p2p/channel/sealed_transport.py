@@ -17,6 +17,8 @@ BURST_BYTES = 1 << 20
 """Sent or received at most before others on the loop have their turn: below a millisecond of work."""
 WORTH_SLEEPING_FOR = 16 << 10
 """On an ordinary link data comes in by a few KiB: it is read when a record is whole, if as much as this lacks."""
+RETRY_SECONDS = 0.005
+"""The kernel says that there is room when a third of its buffer is free, and takes data before."""
 LINGER_SECONDS = 1.0
 """The other side has so long to end its direction after we have ended ours."""
 
@@ -66,6 +68,7 @@ class SealedTransport(asyncio.Transport):
         self._high = BURST_BYTES
         self._waiting = self._paused = self._closing = self._ended = False
         self._linger: asyncio.TimerHandle | None = None
+        self._retry: asyncio.TimerHandle | None = None
         protocol.connection_made(self)
         if not self._ended:
             self._loop.add_reader(tcp, self._on_readable)
@@ -213,6 +216,13 @@ class SealedTransport(asyncio.Transport):
                 self._loop.add_writer(self._tcp, self._on_writable)
             else:
                 self._loop.remove_writer(self._tcp)
+        if self._waiting and self._retry is None:
+            self._retry = self._loop.call_later(RETRY_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        if self._waiting:
+            self._on_writable()
 
     def _on_writable(self) -> None:
         self._burst = 0
@@ -257,6 +267,8 @@ class SealedTransport(asyncio.Transport):
         self._ended = self._closing = True
         if self._linger is not None:
             self._linger.cancel()
+        if self._retry is not None:
+            self._retry.cancel()
         self._loop.remove_reader(self._tcp)
         self._loop.remove_writer(self._tcp)
         self._unsent.clear()

@@ -18,7 +18,7 @@ from functools import cache
 from math import inf
 from pathlib import Path
 
-UNSENT_BYTES = 256 << 10
+UNSENT_BYTES = 512 << 10
 """What the kernel is given ahead of what it may send. It would take some megabytes, and who has given those is done
 with one peer long before another: connections of one node then end far from each other."""
 DEAD_AFTER_SECONDS = 20
@@ -35,10 +35,12 @@ MOST_ASKED = Path("/proc/sys/net/core/wmem_max")
 """What may be asked for; the kernel gives twice as much."""
 USUAL_BUFFER_BYTES = 4 << 20
 """The largest of tcp_wmem, unless it was changed."""
-LANE_RATE = 300e6 / 8
+LANE_RATE = 400e6 / 8
 """Bytes a second that one connection should carry on any way, if there may be a buffer for that."""
-USABLE = 0.62
+USABLE = 0.85
 """Part of a send buffer that holds data, with some room to spare; the rest is the kernel's book-keeping."""
+EVEN = 0.62
+"""Part of a send buffer that may be under way while nobody knows what the link carries."""
 LONG_WAY_SECONDS = 0.01
 """Shorter round trips need no pace."""
 SO_MAX_PACING_RATE = 47
@@ -72,9 +74,12 @@ def open_wide(tcp: socket.socket) -> None:
             tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water)
 
 
-def even_rate(round_trip: float) -> float:
-    """Bytes a second at which a connection's buffer lasts."""
-    return under_way(round_trip) / round_trip if round_trip >= LONG_WAY_SECONDS else inf
+def even_rate(round_trip: float, allotted: float) -> float:
+    """Bytes a second at which a connection sends that was allotted so much; inf: nothing."""
+    if round_trip < LONG_WAY_SECONDS:
+        return allotted
+    usable = EVEN if allotted == inf else USABLE
+    return min(allotted, usable * buffer_size(round_trip) / round_trip)
 
 
 def buffer_for(tcp: socket.socket, round_trip: float) -> None:

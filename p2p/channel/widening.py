@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 WINDOW_SECONDS = 0.5
 """The shortest time that a rate is taken over: buffers on the way take a tenth of a second and more at once."""
-FULL = 0.85
+FULL = 0.92
 """Part of what so many connections can carry."""
 MOST_LANES = 8
 

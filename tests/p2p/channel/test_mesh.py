@@ -164,6 +164,11 @@ async def test_the_lanes_of_a_link_share_its_pace_until_it_has_none(
     while a.mesh.lanes(b.peer) < 2:
         await carry(b, a)
     monkeypatch.setattr(p2p.channel.connection, "pace", lambda _tcp, rate: paces.append(rate))
+    with monkeypatch.context() as patch:
+        patch.setattr(p2p.channel.connection.Connection, "grown", False)
+        a.mesh.allot({b.peer: 2e6})
+    assert paces == [2e6, 2e6], "a young one has nothing to carry yet"
+    paces.clear()
     for peers in ({b.peer: 3e6}, {b.peer: 3.01e6}, {"nobody": 1.0}, {}):
         a.mesh.allot(peers)
     assert paces == [1.5e6, 1.5e6, inf, inf], "one that differs by less than a percent is left"

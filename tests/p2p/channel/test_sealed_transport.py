@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import p2p.channel.sealed_transport
-from p2p.channel.sealed_transport import BURST_BYTES, SealedTransport
+from p2p.channel.sealed_transport import BURST_BYTES, RETRY_SECONDS, SealedTransport
 from p2p.channel.sealing import OVERHEAD_BYTES, RECORD_BYTES, Opener, Sealer
 from p2p.protocol.model import BadMessage
 
@@ -128,6 +128,26 @@ async def test_a_writer_is_held_up_by_a_reader_that_does_not_read_and_goes_on_wh
     ours.abort()
     theirs.abort()
     await b.until(lambda: "lost" in b.told)
+
+
+async def test_it_fills_a_buffer_of_which_the_kernel_does_not_say_that_it_has_room() -> None:
+    """A socket of this kind is said to be writable when three quarters of its buffer are free."""
+    a = Diary()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        transport = connect(ours, a, True)
+        for _ in range(4):
+            transport.write(os.urandom(RECORD_BYTES))
+        left = transport.get_write_buffer_size()
+        assert left > 0
+        theirs.recv(left // 10)
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while transport.get_write_buffer_size() == left:  # noqa: ASYNC110 - the kernel raises no event, that is the point
+                await asyncio.sleep(RETRY_SECONDS)
+        assert transport.get_write_buffer_size() > 0
+        transport.abort()
+        await a.until(lambda: a.told == ["lost"])
 
 
 async def test_a_turn_of_the_loop_sends_only_so_much(ends: Ends) -> None:

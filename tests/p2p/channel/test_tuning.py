@@ -10,6 +10,7 @@ import pytest
 
 import p2p.channel.tuning
 from p2p.channel.tuning import (
+    EVEN,
     LANE_RATE,
     NO_LIMIT,
     SO_MAX_PACING_RATE,
@@ -173,9 +174,12 @@ def test_a_buffer_is_asked_for_where_it_does_not_grow_to_its_size_by_itself(
         assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 200_000
 
 
-def test_the_pace_is_a_buffer_a_round_trip_on_a_long_way_and_none_on_a_short_one() -> None:
-    assert even_rate(0.1) == under_way(0.1) / 0.1
-    assert even_rate(0.0001) == inf
+def test_on_a_long_way_a_buffer_lasts_a_round_trip_and_longer_where_nobody_knows_the_link() -> None:
+    assert even_rate(0.1, 1e12) == pytest.approx(under_way(0.1) / 0.1)
+    assert even_rate(0.1, inf) == pytest.approx(EVEN / USABLE * even_rate(0.1, 1e12))
+    assert even_rate(0.1, 5.0) == 5.0
+    assert even_rate(0.0001, inf) == inf
+    assert even_rate(0.0001, 5.0) == 5.0
 
 
 @needs_linux
