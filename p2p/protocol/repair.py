@@ -70,7 +70,8 @@ def repaired(
 ) -> Plan | None:
     """The plan that finishes `plan` among those of its present seats that gave a promise.
 
-    `owners`: whom of them the others all reach. None if nothing can be kept: too few are left, or nobody who trained.
+    `owners`: whom of them the others all reach. None if nothing can be kept: too few are left, or nobody who trained,
+    or what is held where is in too many pieces.
     """
     draft = plan.draft
     live = frozenset(peer for peer in draft.voters if peer in promises)
@@ -81,9 +82,14 @@ def repaired(
     stretches: list[_Stretch] = []
     for index in range(len(draft.segments)):
         stretches += _mended(scene, index)
-    if len(stretches) > min(MAX_SEGMENTS, 16 + 4 * len(draft.seats)):
+    if len(stretches) > most_segments(len(draft.seats)):
         return None
     return _plan_of(rules, head, ballot, draft, live, stretches)
+
+
+def most_segments(seats: int) -> int:
+    """Of a plan that is worth repairing."""
+    return min(MAX_SEGMENTS, 16 + 4 * seats)
 
 
 def _mended(scene: _Scene, index: int) -> list[_Stretch]:
