@@ -44,7 +44,7 @@ from ops.codec import Encoded, get_codec
 from ops.warm_up import warm_up
 from p2p.channel.connection import WRITE_BYTES
 from p2p.channel.sealing import KEY_BYTES, OVERHEAD_BYTES, RECORD_BYTES, Sealer
-from p2p.reduce.attempt import segment_digest
+from p2p.reduce.means import segment_digest
 
 LOG = Path(__file__).with_suffix(".log")
 BAR_NS = 3.0

@@ -1,8 +1,8 @@
-"""Compile what a node needs before it needs it."""
+"""Compile, and measure, what a node needs before it needs it."""
 
 from __future__ import annotations
 
-from ops import kernels_finite, kernels_nesterov
+from ops import kernels_finite, kernels_nesterov, packing
 from ops.codec import Codec
 
 
@@ -18,3 +18,4 @@ def warm_up(codec: Codec) -> None:
         codec.feedback.compile()
     kernels_finite.all_finite.compile()
     kernels_nesterov.nesterov.compile()
+    packing.cost()

@@ -29,7 +29,7 @@ from p2p.protocol.fragments import Fragments
 from p2p.protocol.holdings import EMPTY
 from p2p.protocol.plan import Rules
 from p2p.protocol.serving import DeskLimits
-from p2p.reduce.attempt import write_mean
+from p2p.reduce.means import write_mean
 from p2p.reduce.reducer import Reducer
 from p2p.transfer.keeper import StateKeeper
 from p2p.transfer.state_file import StateFile

@@ -15,7 +15,7 @@ from p2p.protocol.message import Message
 from p2p.protocol.messages import MESSAGES
 from p2p.protocol.model import BadMessage, OptionalDigest, PeerId, Reason, Signature, unpack
 
-PROTOCOL_VERSION = 7
+PROTOCOL_VERSION = 8
 MAX_LANES = 16
 MAX_PROOF_BYTES = 512
 MAX_RUN_BYTES = 16 << 10

@@ -6,17 +6,17 @@ the book-keeping and checks what strangers send; bytes, kernels and sockets are 
 
     event of the shell                 what to look at afterwards
     ------------------------------     -------------------------------------------------
-    start                              gos(), ready(), finished()
+    start                              presume(peer), gos(), ready(), finished()
     encoded(piece), our codes exist    message_for(owner), ready()
     on_go, on_link_down                message_for(peer)
     on_link_up                         gos()
     expect, then arrived               ready(), finished()
     reduced(piece), our mean exists    message_for(every peer), finished(), gos()
 
-Flow control: a member sends nothing to a peer before the peer's `Go` for this ballot, and then no more parts than the
-Go has room for. An owner therefore never holds more than `window` values of others' parts, and a plan that reaches
-members at different times costs neither memory nor a deadlock: the first unreduced piece of an owner is always within
-everybody's room. Means need no room, they go straight to where they stay.
+Flow control: a member sends a peer as many parts as the peer's `Go` for this ballot has room for; before that has come,
+no more than everybody is bound to hold (`presume`), which saves half a round trip. So an owner never holds more than
+`window` values of others' parts, and a plan that reaches members at different times costs neither memory nor a
+deadlock: its first unreduced piece is always within everybody's room. Means need none, they stay where they go.
 
 A further attempt begins with what the last one left (`carried_to`): nothing that is held is sent again.
 """
@@ -31,7 +31,7 @@ from p2p.protocol import bitmap
 from p2p.protocol.carry import NOTHING, Carried, carry
 from p2p.protocol.messages import Go, Mean, Part, Plan
 from p2p.protocol.model import BadMessage
-from p2p.protocol.routes import Routes
+from p2p.protocol.routes import Routes, Stretch
 
 MIN_ROOM = 2
 """Pieces that every contributor may send ahead, however small the window."""
@@ -49,7 +49,9 @@ class _Peer:
     means_due: int
     """How many means it still owes us."""
     go: bool = False
-    """The peer is ready for us on the present link."""
+    """The peer is ready for us on the present link, or presumed to be."""
+    presumed: bool = False
+    """It has not yet said so."""
     room: int = 0
     next_part: int = 0
     """Place among its pieces of the next part to send."""
@@ -69,11 +71,12 @@ class _Peer:
 class Butterfly:
     """See the module's text. All methods are quick; none may be called from two threads at once."""
 
-    def __init__(self, plan: Plan, me: str, count: int, window: int, carried: Carried = NOTHING) -> None:
-        """`plan` must seat `me`, have weight, and segments that tile `count` values.
-
-        `window`: values of others' parts that this owner is willing to hold at a time. Raises BadMessage for a plan
-        that wants us to serve what we do not have.
+    def __init__(
+        self, plan: Plan, me: str, count: int, window: int, carried: Carried = NOTHING, unasked: int = 0
+    ) -> None:
+        """`plan` must seat `me`, have weight, and segments that tile `count` values. `window`: values of others' parts
+        that an owner is willing to hold at a time. `unasked`: parts that every member takes of each other before it
+        asks. Raises BadMessage for a plan that wants us to serve what we do not have.
         """
         self.plan = plan
         self.ballot = plan.ballot
@@ -93,9 +96,10 @@ class Butterfly:
         self._reduced_leading = 0
         self._log: list[int] = []
         self._ready: deque[int] = deque()
-        self._finished: deque[int] = deque()
+        self._finished: list[int] = []
         self._peers = self._make_peers()
-        self._ahead = self._room_ahead(window)
+        self._unasked = unasked
+        self._ahead = max(unasked, self._room_ahead(window))
         self._begin(carried)
 
     def _make_peers(self) -> dict[str, _Peer]:
@@ -197,8 +201,7 @@ class Butterfly:
 
     def finished(self) -> list[int]:
         """Segments whose mean has become complete, each returned once."""
-        indices = list(self._finished)
-        self._finished.clear()
+        indices, self._finished = self._finished, []
         return indices
 
     # --- what we send --------------------------------------------------------------------------------------------
@@ -238,6 +241,8 @@ class Butterfly:
             return None
         if (piece := self._next_part(peer)) is not None:
             return Part(ballot=self.ballot, start=self.grid.start(piece), stop=self.grid.start(piece + 1))
+        if peer.presumed:
+            return None
         while peer.next_mean < len(self._log):
             piece = self._log[peer.next_mean]
             peer.next_mean += 1
@@ -265,6 +270,12 @@ class Butterfly:
 
     # --- what we receive -----------------------------------------------------------------------------------------
 
+    def presume(self, name: str) -> None:
+        """The link to this peer is up: it takes some parts before its Go."""
+        peer = self._peers[name]
+        peer.go = peer.presumed = True
+        peer.room = min(self._unasked, len(peer.theirs))
+
     def on_go(self, name: str, go: Go) -> None:
         """A permission of this ballot. On a new link it also says what need not be sent. Raises BadMessage."""
         peer = self._peer(name)
@@ -273,9 +284,10 @@ class Butterfly:
         for data, size in ((go.parts, len(peer.theirs)), (go.means, len(self._mine))):
             if data and not bitmap.fits(data, size):
                 raise BadMessage("go: holds pieces that do not exist")
-        if not peer.go:
-            peer.go = True
-            peer.next_part = peer.next_mean = 0
+        if not peer.go or peer.presumed:
+            if not peer.go:
+                peer.next_part = peer.next_mean = 0
+            peer.go, peer.presumed = True, False
             peer.has_parts = int.from_bytes(go.parts, "little")
             peer.has_means = int.from_bytes(go.means, "little")
         peer.room = max(peer.room, go.room)
@@ -312,8 +324,7 @@ class Butterfly:
         return piece
 
     def _peer(self, name: str) -> _Peer:
-        peer = self._peers.get(name)
-        if peer is None:
+        if (peer := self._peers.get(name)) is None:
             raise BadMessage("tensors from a peer that is no other member of this round")
         return peer
 
@@ -331,9 +342,8 @@ class Butterfly:
 
     def on_link_down(self, name: str) -> None:
         """What was under way to or from this peer may be lost; it is repeated after Go's on a new link."""
-        peer = self._peers.get(name)
-        if peer is not None:
-            peer.go = False
+        if (peer := self._peers.get(name)) is not None:
+            peer.go = peer.presumed = False
             peer.granted = -1
             peer.arriving.clear()
 
@@ -356,9 +366,8 @@ class Butterfly:
 
     def waiting_on(self) -> tuple[str, ...]:
         """Members that owe us parts, by rank; if none does, those that owe us means: they may wait for others."""
-        return tuple(name for name, peer in self._peers.items() if peer.parts_due) or tuple(
-            name for name, peer in self._peers.items() if peer.means_due
-        )
+        owing = [name for name, peer in self._peers.items() if peer.parts_due]
+        return tuple(owing or [name for name, peer in self._peers.items() if peer.means_due])
 
     def leading_means(self) -> tuple[int, ...]:
         """For each segment, how many of its leading pieces we hold the mean of."""
@@ -366,25 +375,22 @@ class Butterfly:
 
     def leading_parts(self) -> tuple[tuple[int, ...], ...]:
         """For each segment of ours, how many leading pieces we have from each contributor, or need not have."""
-        counts: list[tuple[int, ...]] = []
-        for stretch in self.routes.stretches:
-            if stretch.owner != self.rank or stretch.done:
-                counts.append(())
-                continue
+        return tuple(
+            () if stretch.owner != self.rank or stretch.done else tuple(self._counts(stretch))
+            for stretch in self.routes.stretches
+        )
+
+    def _counts(self, stretch: Stretch) -> Iterator[int]:
+        for rank in stretch.contributors:
             pieces = range(stretch.first, stretch.stop)
-            names = (self.members[rank] for rank in stretch.contributors)
-            counts.append(tuple(self._leading([self._has_part(name, piece) for piece in pieces]) for name in names))
-        return tuple(counts)
+            yield self._leading([self._has_part(self.members[rank], piece) for piece in pieces])
 
     def _has_part(self, name: str, piece: int) -> bool:
         return bool(self._held[piece]) or (name, piece) in self._parts or name == self.members[self.rank]
 
     @staticmethod
     def _leading(flags: Collection[int]) -> int:
-        for place, flag in enumerate(flags):
-            if not flag:
-                return place
-        return len(flags)
+        return next((place for place, flag in enumerate(flags) if not flag), len(flags))
 
     def carried_to(self, plan: Plan) -> Carried:
         """What we hold that is of use in another plan of this round."""

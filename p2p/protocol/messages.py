@@ -276,7 +276,8 @@ class Commit(Message):
 
 
 class Go(Message):
-    """The sender knows the plan of `ballot` and has room: tensors may be sent to it. Nobody sends them unasked.
+    """The sender knows the plan of `ballot` and has room: tensors may be sent to it. Nobody sends them unasked, but for
+    the first parts (p2p/reduce/early.py).
 
     Sent at the start of an attempt, whenever room grows, and again on a new link (what was in flight on the old one may
     be lost). An owner's pieces are counted in the order of the vector.

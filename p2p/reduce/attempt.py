@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
-
-from blake3 import blake3
 
 from ops.codec import Codec
 from ops.encoded import BadCodes, Encoded, copy_encoded
@@ -24,6 +22,8 @@ from p2p.protocol.messages import Go, Mean, Part
 from p2p.protocol.model import BadMessage
 from p2p.reduce.carrier import Carrier
 from p2p.reduce.contribution import Contribution
+from p2p.reduce.early import EarlyPart
+from p2p.reduce.means import Job, MeanWriter, segment_digest, write_mean, write_means
 from p2p.reduce.payload import Incoming, Packer
 from p2p.reduce.recycler import Recycler
 from p2p.reduce.uplink import Stream, Uplink
@@ -36,36 +36,14 @@ REDUCE_BATCH_PIECES = 4
 """Pieces reduced by one job in the pool, at most."""
 SENDERS_AHEAD = 1
 """Frames under way to each peer beyond one for each lane: while those wait for room, the next is ready."""
+SHARE_SECONDS = 0.1
+"""The uplink is divided anew so often: short beside a reduce, and beside the time in which queues fill."""
 TAKE_OVER = 0.75
 """When so much is left of the connections that shared the uplink, they may look for the room that the others left."""
 
 
 Parts = dict[tuple[str, int], Encoded]
 """(contributor, piece of ours) -> its codes."""
-
-
-def segment_digest(mean: Encoded) -> bytes:
-    """BLAKE3 of a segment's scales, then its codes: 32 bytes."""
-    hasher = blake3()
-    for buffer in mean.buffers():
-        hasher.update(buffer)
-    return hasher.digest()
-
-
-Job = tuple[list[Encoded], Sequence[float], int, Encoded]
-"""(parts of a piece, their weights, where in the vector it begins, where its mean goes)"""
-MeanWriter = Callable[[Sequence[Encoded], Sequence[float], int, Encoded], None]
-"""Writes the mean of a piece, the same bytes as `write_mean`, from several threads; and may remember what it likes."""
-
-
-def write_mean(parts: Sequence[Encoded], weights: Sequence[float], _start: int, out: Encoded) -> None:
-    parts[0].codec.mean(parts, weights, out)
-
-
-def _write_means(write: MeanWriter, jobs: Sequence[Job]) -> None:
-    """In the pool: the mean of each piece."""
-    for parts, weights, start, out in jobs:
-        write(parts, weights, start, out)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,8 +77,11 @@ class Attempt:
         pool: Executor,
         recycler: Recycler,
         write: MeanWriter = write_mean,
+        *,
+        first: bool = True,
     ) -> None:
-        """`codec`: of parts. `mean` and `parts` hold what `core` says it was carried over from an earlier attempt."""
+        """`codec`: of parts. `mean` and `parts` hold what `core` says it was carried over from an earlier attempt.
+        `first`: there was none, so others hold next to nothing yet."""
         self.core = core
         self.ballot = core.ballot
         self.stopped = False
@@ -112,7 +93,7 @@ class Attempt:
         self._recycler = recycler
         self._write = write
         self._loop = asyncio.get_running_loop()
-        self._packer = Packer(pool, recycler)
+        self._packer = Packer(pool, recycler, len(core.voters) - 1)
         self._arriving: dict[tuple[str, str, int], Incoming] = {}
         self._parts: Parts = dict(parts)
         self._free: list[Encoded] = []
@@ -132,7 +113,9 @@ class Attempt:
         """Senders."""
         self._spawn(self._kernels, self._quantise())
         self._spawn(self._kernels, self._reduce())
-        self.employ_senders()
+        if first:
+            self._presume()
+        self._employ_senders()
         self._send_gos()
         self._digest_finished()
 
@@ -173,7 +156,7 @@ class Attempt:
                 await self._ready.wait()
                 continue
             jobs = [self._job(piece) for piece in pieces]
-            await self._loop.run_in_executor(self._pool, _write_means, self._write, jobs)
+            await self._loop.run_in_executor(self._pool, write_means, self._write, jobs)
             for piece in pieces:
                 self._release(piece)
                 self.core.reduced(piece)
@@ -209,6 +192,12 @@ class Attempt:
 
     # --- sending -------------------------------------------------------------------------------------------------
 
+    def _presume(self) -> None:
+        """Whoever is linked with us takes some parts before it asks for them (p2p/reduce/early.py)."""
+        for peer in self._wake:
+            if self._carrier.lanes(peer):
+                self.core.presume(peer)
+
     def _send_gos(self) -> None:
         for peer, go in self.core.gos():
             if not self._carrier.send(peer, go):
@@ -218,8 +207,8 @@ class Attempt:
         for wake in self._wake.values():
             wake.set()
 
-    def employ_senders(self) -> None:
-        """To be called a few times a second: as many as the links have lanes, which may become more."""
+    def _employ_senders(self) -> None:
+        """As many as the links have lanes, which may become more."""
         for peer, employed in self._employed.items():
             self._employed[peer] = max(employed, self._carrier.lanes(peer) + SENDERS_AHEAD, 1 + SENDERS_AHEAD)
             for _ in range(employed, self._employed[peer]):
@@ -252,8 +241,18 @@ class Attempt:
         """Share of the others for whom a frame waits at present until the link takes it."""
         return sum(count > 0 for count in self._under_way.values()) / max(1, len(self._under_way))
 
+    def share_on(self, uplink: Uplink) -> None:
+        """`share` from now on, until it is stopped."""
+        self._spawn(self._kernels, self._share_on(uplink))
+
+    async def _share_on(self, uplink: Uplink) -> None:
+        while True:
+            self.share(uplink)
+            await asyncio.sleep(SHARE_SECONDS)
+
     def share(self, uplink: Uplink) -> None:
-        """To be called a few times a second, until it is stopped: give each of the others its part of the uplink."""
+        """Give each of the others its part of the uplink, and use lanes that have come up."""
+        self._employ_senders()
         left = {peer: self._left(peer) for peer in self._wake}
         if not any(left.values()):
             uplink.pause()
@@ -266,7 +265,7 @@ class Attempt:
         }
         paces = uplink.read(self._loop.time(), streams)
         self._carrier.allot(paces)
-        self._packer.narrow = uplink.narrow
+        self._packer.ways = uplink.ways
         for peer in uplink.lagging():
             self._carrier.hasten(peer, left[peer])
         if not paces:
@@ -295,6 +294,13 @@ class Attempt:
         """Raises BadMessage."""
         self.core.on_go(peer, go)
         self._wake[peer].set()
+
+    def adopt(self, peer: str, early: EarlyPart) -> None:
+        """A part that came, or began to come, before our plan did. Raises BadMessage."""
+        if self.core.expect(peer, early.message) is not None:
+            self._arriving[peer, early.message.KIND, early.message.start] = early.incoming
+            if early.whole:
+                self.take(peer, early.message)
 
     def open(self, peer: str, message: Part | Mean, size: int) -> Sequence[memoryview] | None:
         """Where the `size` payload bytes of this piece go; None: nowhere, it came already. Raises BadMessage."""

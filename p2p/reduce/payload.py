@@ -7,40 +7,49 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
+from math import inf
 
 from ops.encoded import BadCodes, Encoded
 from ops.jit import Bytes
-from ops.packing import pack, unpack
+from ops.packing import Cost, cost, pack, unpack
 from p2p.protocol.messages import Mean, Part
 from p2p.reduce.recycler import Recycler
 
-PACKED_A_CORE = 20e6
-"""Bytes a second. At this rate packing and unpacking take 4 to 6 % of a core, and spare 8 % of int8's bytes."""
-PACKED = 160e6
-"""However many cores there are: payloads are unpacked on the event loop."""
+PART_SHARE, MEAN_SHARE = 0.04, 0.06
+"""Part of all cores that packing and unpacking may take: less for parts, where it spares less for what it takes."""
+LOOP_SHARE = 0.1
+"""Part of the event loop's time, on which payloads are unpacked."""
 MEANS_KEPT = 32
 """A packed mean goes to everybody, at nearly the same time."""
 
 
-def packs_below() -> float:
-    """Bytes a second that an uplink of this machine carries at most when packing pays."""
-    return min(PACKED, PACKED_A_CORE * (os.cpu_count() or 1))
+def pays_below(cost: Cost, cores: int, others: int) -> dict[type[Part] | type[Mean], float]:
+    """Bytes a second that our way to all of the others carries at most when packing what we send pays.
+
+    We are sent as much as we send. A part is packed for its owner; a mean once, for all of the others.
+    """
+
+    def limit(share: float, pack: float) -> float:
+        return min(share * cores / (pack + cost.unpack), LOOP_SHARE / cost.unpack)
+
+    return {Part: limit(PART_SHARE, cost.pack), Mean: limit(MEAN_SHARE, cost.pack / max(1, others))}
 
 
 class Packer:
     """Of one attempt."""
 
-    def __init__(self, pool: Executor, recycler: Recycler) -> None:
-        self.narrow: set[str] = set()
-        """Peers for whom payloads are packed."""
-        self._pool, self._recycler = pool, recycler
+    def __init__(self, pool: Executor, recycler: Recycler, others: int) -> None:
+        self.ways: Mapping[str, float] = {}
+        """Bytes a second that the ways to the others carry; those that are not in it are not known."""
+        self._pool, self._recycler, self._others = pool, recycler, others
+        self._limits = pays_below(cost(), os.cpu_count() or 1, others)
         self._means: dict[int, asyncio.Future[memoryview]] = {}
 
     async def payload(self, peer: str, message: Part | Mean, codes: Encoded) -> Sequence[memoryview]:
         """Of this message to `peer`, which speaks of these codes. Waits only where they are packed."""
-        if peer not in self.narrow or not codes.codec.scaled:
+        if not codes.codec.scaled or self._others * self.ways.get(peer, inf) >= self._limits[type(message)]:
             return codes.buffers()
         packed = await asyncio.shield(self._packed(message, codes))
         return (*codes.buffers()[:-1], packed) if packed else codes.buffers()
@@ -72,6 +81,7 @@ class Incoming:
         if not scales < size <= space.nbytes:
             raise BadCodes(f"{size} bytes where {space.nbytes} belong")
         self._space = space
+        self._finished = False
         self._packed: memoryview | None = None
         if size < space.nbytes:
             self._packed = recycler.allocate(space.codec, space.count).codes.data[: size - scales]
@@ -82,8 +92,10 @@ class Incoming:
         return buffers if self._packed is None else (*buffers[:-1], self._packed)
 
     def finish(self) -> Encoded:
-        """The piece, now that all has come. Raises BadCodes."""
-        if self._packed is not None:
-            unpack(self._packed, self._space.codes)
-        self._space.check()
+        """The piece, now that all has come; may be asked for again. Raises BadCodes."""
+        if not self._finished:
+            if self._packed is not None:
+                unpack(self._packed, self._space.codes)
+            self._space.check()
+            self._finished = True
         return self._space

@@ -1,7 +1,7 @@
 """The reduce of a round: from everybody's vectors to one mean, the same bytes on every member.
 
-`Reducer` keeps what outlives an attempt (our codes, the newest ballot, permissions that came before our plan did) and
-leaves the rest to `Attempt`. Wire `open_payload`, `on_payload`, `on_go`, `on_link_up` and `on_link_down` to the mesh.
+`Reducer` keeps what outlives an attempt (our codes, the newest ballot, what came before our plan did) and leaves the
+rest to `Attempt`. Wire `open_payload`, `on_payload`, `on_go`, `on_link_up` and `on_link_down` to the mesh.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from p2p.protocol.carry import NOTHING
 from p2p.protocol.messages import Go, Mean, Part, Plan
 from p2p.protocol.model import BadMessage
 from p2p.protocol.shares import Rates
-from p2p.reduce.attempt import Attempt, MeanWriter, Remains, segment_digest, write_mean
+from p2p.reduce.attempt import Attempt, Remains
 from p2p.reduce.carrier import Carrier
 from p2p.reduce.contribution import Contribution, Source
-from p2p.reduce.payload import packs_below
+from p2p.reduce.early import Early, EarlyPart, early_pieces
+from p2p.reduce.means import MeanWriter, segment_digest, write_mean
 from p2p.reduce.rate_meter import RateMeter
 from p2p.reduce.recycler import Recycler
 from p2p.reduce.uplink import Uplink
 
 __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "segment_digest"]
 
-WINDOW_BYTES = 32 * 1024 * 1024
+WINDOW_BYTES = 64 * 1024 * 1024
 """Bytes of others' parts that an owner holds at a time: more than bandwidth times delay of a 1 Gbit/s, 150 ms link."""
 
 
@@ -81,9 +82,9 @@ class Reducer:
         """What the last attempt of this round left for the next one."""
         self._ended: list[Attempt] = []
         """Earlier attempts that still had frames or kernels under way when the next began."""
-        self._early: dict[str, Go] = {}
+        self._early = Early(codec, count, self._recycler)
         self._meter = RateMeter()
-        self._uplink = uplink or Uplink(packs_below())
+        self._uplink = uplink or Uplink()
 
     def begin_round(self, round: int, source: Source | None, count: int | None = None) -> int:
         """Prepare for `round`; None: this member has no weight in it. Ends what went on for an earlier round.
@@ -122,7 +123,8 @@ class Reducer:
         if remains is not None and (carried := remains.core.carried_to(plan)).means:
             await asyncio.get_running_loop().run_in_executor(self._pool, remains.carry, carried, mean)
         # until here a Go for this ballot counts as early, and waits for `_replay`
-        core = Butterfly(plan, self._me, self._count, self._window, carried)
+        unasked = early_pieces(self._codec, plan.draft.piece, len(plan.draft.voters) - 1)
+        core = Butterfly(plan, self._me, self._count, self._window, carried, unasked)
         parts = {key: remains.parts[key] for key in carried.parts} if remains is not None else {}
         attempt = Attempt(
             core,
@@ -134,10 +136,11 @@ class Reducer:
             self._pool,
             self._recycler,
             self._write,
+            first=remains is None,
         )
         self._newest, self._attempt, self._remains = plan.ballot, attempt, None
         self._uplink.pause()
-        attempt.share(self._uplink)
+        attempt.share_on(self._uplink)
         self._replay(attempt)
         try:
             return ReduceResult(mean, await attempt.done)
@@ -161,17 +164,17 @@ class Reducer:
             raise BadMessage("plan that does not seat us, or with a weight that we did not report")
 
     def _replay(self, attempt: Attempt) -> None:
-        """Permissions that came before our plan did."""
-        early, self._early = self._early, {}
-        for peer, go in early.items():
-            if go.ballot.outruns(attempt.ballot):
-                self._early[peer] = go
-            elif attempt.ballot == go.ballot:
-                try:
-                    attempt.on_go(peer, go)
-                except BadMessage as error:  # too late to close its link for it: the peer gets nothing instead
-                    refused = {"round": go.ballot.round, "peer": peer, "message": go.KIND, "reason": str(error)}
-                    self._listener("refused_message", refused)
+        """What came before our plan did."""
+        for peer, early in self._early.collect(attempt.ballot):
+            message = early.message if isinstance(early, EarlyPart) else early
+            try:
+                if isinstance(early, EarlyPart):
+                    attempt.adopt(peer, early)
+                else:
+                    attempt.on_go(peer, early)
+            except BadMessage as error:  # too late to close its link for it: nothing comes of it instead
+                refused = {"round": attempt.ballot.round, "peer": peer, "message": message.KIND, "reason": str(error)}
+                self._listener("refused_message", refused)
 
     def _stop_attempt(self) -> None:
         if self._attempt is not None:
@@ -190,13 +193,9 @@ class Reducer:
         return self._remains.core if self._remains is not None else None
 
     def measure(self, load: Load) -> Rates:
-        """What our link does; call it a few times a second with the load so far. Sees to it, too, that lanes which came
-        up meanwhile are used, and the uplink to the end."""
+        """What our link does; call it a few times a second with the load so far."""
         attempt = self._running()
-        if attempt is not None:
-            attempt.employ_senders()
-            attempt.share(self._uplink)
-        else:
+        if attempt is None:
             self._uplink.pause()
             self._carrier.allot({})
         if attempt is None or attempt.done.done():
@@ -210,8 +209,10 @@ class Reducer:
 
     def open_payload(self, peer: str, message: Part | Mean, size: int) -> Sequence[memoryview] | None:
         """Where the payload goes; None: it is of an attempt that ended, or came already. Raises BadMessage."""
-        if message.ballot.outruns(self._newest):
-            raise BadMessage(f"{message.KIND} of ballot {message.ballot.key()}: sent without being asked")
+        if message.ballot.may_follow(self._newest):
+            if isinstance(message, Mean):
+                raise BadMessage(f"{message.KIND} of ballot {message.ballot.key()}: sent without being asked")
+            return self._early.open(peer, message, size)
         attempt = self._running(message.ballot)
         return attempt.open(peer, message, size) if attempt else None
 
@@ -220,11 +221,13 @@ class Reducer:
         attempt = self._running(message.ballot)
         if attempt and payload is not None:
             attempt.take(peer, message)
+        elif payload is not None and isinstance(message, Part):
+            self._early.take(peer, message)
 
     def on_go(self, peer: str, go: Go) -> None:
         """A member is ready to receive. Raises BadMessage."""
         if go.ballot.may_follow(self._newest):
-            self._early[peer] = go
+            self._early.on_go(peer, go)
             return
         attempt = self._running(go.ballot)
         if attempt:
@@ -236,7 +239,7 @@ class Reducer:
             attempt.on_link_up(peer)
 
     def on_link_down(self, peer: str) -> None:
-        self._early.pop(peer, None)
+        self._early.forget(peer)
         attempt = self._running()
         if attempt:
             attempt.on_link_down(peer)

@@ -6,10 +6,11 @@ a pace: the part of the uplink's capacity that it has of all that is left to be 
 its own link is slower or because it waits for others, leaves the rest to the others.
 
 The capacity is the most that was carried. It is known when packets have queued on the way for some time, so that it was
-full; or behind the second reduce: young connections may not fill it in their first. Where connections keep their paces,
-it may be more, which is tried. Should the uplink really become much slower, paces are too high to matter.
+full; or behind the second reduce: young connections may not fill it in their first. The paces come to a little more, so
+that more is found if there is more, and to less the longer packets queue: a queue that is full loses packets, and what
+waits in it at the end of a reduce is late. Should the uplink really become much slower, paces are too high to matter.
 
-What was carried shows, too, to whom the way is so slow that packing pays (p2p/reduce/payload.py).
+What was carried shows, too, for whom packing pays (p2p/reduce/payload.py).
 """
 
 from __future__ import annotations
@@ -25,15 +26,15 @@ BELIEVED = 4
 """Windows that must say the same."""
 YOUNG = 1
 """Reduces in which connections may not have filled the way."""
-FASTEST = 200e6 / 8
+FASTEST = 2000e6 / 8
 """Bytes a second. Connections fill faster uplinks by themselves, and bursts cost the machine less than an even pace."""
-ROOM = 1.08
-"""The paces come to so many times the capacity. Connections stay some percent below their paces, more on a busy
-machine; with 1.15 the queues are full again."""
-SHORT_OF = 0.95
-"""Connections that carry less of their paces together do not lack a higher pace."""
-RISE = 1.25
-"""The capacity is tried at so many times what it was."""
+ROOM, RISE = 1.06, 0.125
+"""The paces come to so many times the capacity while nothing queues: connections stay some percent below their paces,
+more on a busy machine. After each window in which that was kept, nothing queued, and more was carried than ever before
+(MORE times), to so much more."""
+MORE = 1.02
+DRAIN, LEAST_ROOM = 2.0, 0.92
+"""For each second that packets queue, to so many times the capacity less: 30 ms stay."""
 QUEUE_SECONDS = 0.02
 """Packets that wait so long show that the way is full."""
 BACKLOGGED = 0.75
@@ -70,15 +71,14 @@ class Stream(NamedTuple):
 class Uplink:
     """Of one node: `read` it several times a second while there is something to be sent, and `pause` it otherwise."""
 
-    def __init__(self, packs_below: float = 0.0) -> None:
-        """`packs_below`: bytes a second, to all of the others together."""
+    def __init__(self) -> None:
         self.capacity = 0.0
         """Bytes a second; 0: not known."""
-        self.narrow: set[str] = set()
-        """Those to whom the way carries so little, be it their link or ours, that it pays to send fewer bytes."""
-        self._packs_below = packs_below
-        self._ways: dict[str, deque[float]] = {}
-        """Bytes a second in the newest windows in which there was enough to send to that peer."""
+        self.ways: dict[str, float] = {}
+        """Bytes a second that the way to a peer carries, be it our link or its own that is the limit: the most in the
+        newest windows in which there was enough to send to it, if there were enough of them."""
+        self._newest: dict[str, deque[float]] = {}
+        """Of each way, in those windows."""
         self._most = self._last = self._peak = 0.0
         """Bytes a second that were carried: the most in two windows on end, in the last window, the most in one."""
         self._windows = self._reduces = 0
@@ -89,6 +89,8 @@ class Uplink:
         """Windows, one after another, in which all paces were kept."""
         self._begin: tuple[float, Mapping[str, Stream]] | None = None
         """Of the window."""
+        self._arriving = False
+        """Something that was sent since the last pause has arrived."""
         self._waiting: set[str] = set()
         """Those for whom frames waited at every reading of the window so far."""
         self._paces: dict[str, float] = {}
@@ -106,15 +108,20 @@ class Uplink:
         waiting = {name for name, stream in streams.items() if stream.waiting and stream.left}
         if self._begin is None or self._begin[1].keys() != streams.keys():
             self._anew, self._waiting = dict.fromkeys(streams, now), set()
-        if self._begin is None or not self._waiting:  # no window is wasted on a time without anything to send
-            self._begin, self._waiting = (now, streams), waiting
+        # no window is wasted on a time without anything to send, or on the half of a round trip until the first arrives
+        first = not self._arriving and self._begin is not None and _delivered(streams) > _delivered(self._begin[1])
+        if self._begin is None or not self._waiting or first:
+            self._begin, self._waiting, self._arriving = (now, streams), waiting, self._arriving or first
         else:
             self._waiting &= waiting
             if now - self._begin[0] >= WINDOW_SECONDS:
                 self._look_back(now, streams)
                 self._begin, self._waiting = (now, streams), waiting
                 self._renew(now)
-        before, self._paces = self._paces, self._share(streams) if 0 < self.capacity <= FASTEST else {}
+        # until something has arrived the kernel speaks of the reduce before
+        queued = min((streams[name].queued for name in waiting), default=0.0) if self._arriving else 0.0
+        whole = max(LEAST_ROOM, ROOM + RISE * self._kept - DRAIN * queued) * self.capacity
+        before, self._paces = self._paces, self._share(whole, streams) if 0 < self.capacity <= FASTEST else {}
         if self._paces and not before:
             self._let_begin_anew(self._paces, now)
         return self._paces
@@ -128,7 +135,7 @@ class Uplink:
         """Everything has been sent, or will not be; may be called again and again."""
         if self._begin is None:
             return
-        self._begin, self._reduces = None, self._reduces + 1
+        self._begin, self._arriving, self._reduces = None, False, self._reduces + 1
         if not self.capacity and self._windows >= BELIEVED and self._reduces > YOUNG:
             self.capacity = self._peak  # rather too much than too little
         self._paces, self._rates, self._slow = {}, {}, {}
@@ -157,34 +164,31 @@ class Uplink:
             self.capacity = max(self.capacity, carried)
         if len(self._waiting) >= BACKLOGGED * len(streams):
             self._weigh(min(streams[name].queued for name in self._waiting) >= QUEUE_SECONDS)
-        self._note_narrow()
+        self._note_ways()
         self._note_slow(now)
         if total <= FASTEST:
             self._let_begin_anew({name for name in self._waiting if self._lags(name, streams[name].queued, now)}, now)
 
     def _weigh(self, queued: bool) -> None:
         """A window in which there was something to send to nearly everybody: was the way full?"""
-        if self._paces and self._keep_paces(SHORT_OF if queued else LAGS_BELOW):
-            self._full, self._kept = 0, self._kept + 1
-            if self._kept == BELIEVED:
-                self.capacity, self._kept = RISE * self.capacity, 0
+        if self._paces and not queued and self._keep_paces():
+            self._full, self._kept = 0, self._kept + 1 if self._last >= MORE * self.capacity else 0
             return
         self._kept = 0
         self._full += queued
         if self._full == BELIEVED:
             self.capacity, self._full = self._most, 0
 
-    def _keep_paces(self, part: float) -> bool:
-        """Whether connections carry so much of their paces, but for those of slow peers."""
+    def _keep_paces(self) -> bool:
+        """Whether connections carry what they may, but for those of slow peers."""
         free = self._paces.keys() - self._slow_ones(self._paces.keys())
-        return sum(self._rates[name] for name in free) >= part * sum(self._paces[name] for name in free)
+        return sum(self._rates[name] for name in free) >= LAGS_BELOW * sum(self._paces[name] for name in free)
 
-    def _note_narrow(self) -> None:
-        self._ways = {name: self._ways.get(name) or deque(maxlen=BELIEVED) for name in self._rates}
+    def _note_ways(self) -> None:
+        self._newest = {name: self._newest.get(name) or deque(maxlen=BELIEVED) for name in self._rates}
         for name in self._waiting:
-            self._ways[name].append(self._rates[name])
-        limit = self._packs_below / len(self._rates)
-        self.narrow = {name for name, way in self._ways.items() if len(way) == BELIEVED and max(way) < limit}
+            self._newest[name].append(self._rates[name])
+        self.ways = {name: max(rates) for name, rates in self._newest.items() if len(rates) == BELIEVED}
 
     def _note_slow(self, now: float) -> None:
         for name, pace in self._paces.items():
@@ -203,9 +207,8 @@ class Uplink:
         slow = {name for name in names if self._slow.get(name, 0) >= SLOW_AFTER}
         return slow if len(slow) < len(names) or len(slow) < BACKLOGGED * len(self._rates) else set()
 
-    def _share(self, streams: Mapping[str, Stream]) -> dict[str, float]:
+    def _share(self, whole: float, streams: Mapping[str, Stream]) -> dict[str, float]:
         left = {name: stream.left for name, stream in streams.items() if stream.left}
-        whole = ROOM * self.capacity
         least = LEAST * whole / max(1, len(left))
         taken = {name: SPARE * self._rates[name] for name in self._slow_ones(left)}
         rest = whole - sum(taken.values())
@@ -213,3 +216,7 @@ class Uplink:
         return {
             name: max(least, taken[name] if name in taken else rest * size / divided) for name, size in left.items()
         }
+
+
+def _delivered(streams: Mapping[str, Stream]) -> int:
+    return sum(stream.delivered for stream in streams.values())

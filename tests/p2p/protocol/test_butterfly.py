@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, deque
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from p2p.protocol.butterfly import MIN_ROOM, Butterfly
 from p2p.protocol.messages import Go, Mean, Part, Plan, Promise
 from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head, Rules
-from p2p.protocol.repair import adopted, repaired
+from p2p.protocol.repair import adopted, most_segments, repaired
 from tests.p2p.protocol.drafts import plan_of
 from tests.p2p.protocol.records import FINGERPRINT, peer
 
@@ -22,14 +23,20 @@ from tests.p2p.protocol.records import FINGERPRINT, peer
 class Swarm:
     """Cores joined by FIFO links, two a direction as in the real carrier: one for Go, one for pieces."""
 
-    def __init__(self, cores: dict[str, Butterfly], seed: int, *, late: int = 0, breaks: int = 0) -> None:
+    def __init__(
+        self, cores: dict[str, Butterfly], seed: int, *, late: int = 0, breaks: int = 0, unasked: int = 0
+    ) -> None:
+        """`unasked`: parts that members send to each other before they are asked."""
         self.cores = cores
         self.random = random.Random(seed)
         self.encoding = {name: deque(core.to_encode()) for name, core in cores.items()}
         self.reducing: dict[str, list[int]] = {name: [] for name in cores}
         self.wire: dict[tuple[str, str, str], deque[Go | Part | Mean]] = {}
         self.late = set(self.random.sample(sorted(cores), min(late, len(cores) - 1)))
-        self.early: list[tuple[str, str, Go]] = []
+        self.early: list[tuple[str, str, Go | Part]] = []
+        for name, core in cores.items():
+            for other in cores.keys() - {name} if unasked else ():
+                core.presume(other)
         self.breaks = breaks
         self.sent: Counter[tuple[str, str, str, int]] = Counter()
         self.got: dict[str, Counter[tuple[str, int]]] = {name: Counter() for name in cores}
@@ -78,10 +85,10 @@ class Swarm:
 
     def start(self, name: str) -> None:
         self.late.remove(name)
-        for sender, receiver, go in self.early:
-            if receiver == name:
-                self.cores[name].on_go(sender, go)
         self.after(name)
+        for sender, receiver, message in self.early:
+            if receiver == name:
+                self.take(sender, receiver, message)
 
     def encode(self, name: str) -> None:
         piece = self.encoding[name].popleft()
@@ -101,12 +108,16 @@ class Swarm:
 
     def deliver(self, a: str, b: str, lane: str) -> None:
         message = self.wire[(a, b, lane)].popleft()
+        if b not in self.late:
+            self.take(a, b, message)
+        else:
+            assert not isinstance(message, Mean)
+            self.early.append((a, b, message))
+
+    def take(self, a: str, b: str, message: Go | Part | Mean) -> None:
         core = self.cores[b]
         if isinstance(message, Go):
-            if b in self.late:
-                self.early.append((a, b, message))
-            else:
-                core.on_go(a, message)
+            core.on_go(a, message)
             return
         piece = core.expect(a, message)
         if piece is None:
@@ -140,10 +151,13 @@ class Swarm:
             self.after(one)
 
 
-def swarm_of(weights: list[int], count: int, size: int, seed: int, window: int = 50, **options: int) -> Swarm:
+def swarm_of(
+    weights: list[int], count: int, size: int, seed: int, window: int = 50, unasked: int = 0, **options: int
+) -> Swarm:
     cuts = sorted(random.Random(seed).choices(range(0, count + 1, size), k=len(weights) - 1))
     plan = plan_of(weights, count, 1, spans=[0, *cuts, count], piece=size)
-    return Swarm({name: Butterfly(plan, name, count, window) for name in plan.draft.members}, seed, **options)
+    cores = {name: Butterfly(plan, name, count, window, unasked=unasked) for name in plan.draft.members}
+    return Swarm(cores, seed, unasked=unasked, **options)
 
 
 anything = {
@@ -152,6 +166,11 @@ anything = {
     "size": st.integers(1, 60),
     "seed": st.integers(0, 2**32),
 }
+
+
+def early(size: int, weights: list[int]) -> int:
+    """Pieces that everybody has room for, of everybody else."""
+    return max(1, 50 // (size * max(1, len(weights) - 1)))
 
 
 def check_all_hold_everything(swarm: Swarm) -> None:
@@ -164,11 +183,11 @@ def check_all_hold_everything(swarm: Swarm) -> None:
         assert swarm.most_held[name] <= max(50, MIN_ROOM * core.grid.piece * (len(core.members) - 1))
 
 
-@given(**anything, late=st.integers(0, 5))
+@given(**anything, late=st.integers(0, 5), eager=st.booleans())
 def test_any_schedule_brings_every_mean_to_every_member_once(
-    weights: list[int], count: int, size: int, seed: int, late: int
+    weights: list[int], count: int, size: int, seed: int, late: int, eager: bool
 ) -> None:
-    swarm = swarm_of(weights, count, size, seed, late=late)
+    swarm = swarm_of(weights, count, size, seed, late=late, unasked=early(size, weights) if eager else 0)
     while swarm.step():
         pass
     check_all_hold_everything(swarm)
@@ -180,11 +199,12 @@ def test_any_schedule_brings_every_mean_to_every_member_once(
     assert len(swarm.sent) == expected
 
 
-@given(**anything, breaks=st.integers(1, 10))
+@given(**anything, breaks=st.integers(1, 10), eager=st.booleans())
 def test_broken_links_lose_nothing_and_count_nothing_twice(
-    weights: list[int], count: int, size: int, seed: int, breaks: int
+    weights: list[int], count: int, size: int, seed: int, breaks: int, eager: bool
 ) -> None:
-    swarm = swarm_of(weights, count, size, seed, breaks=breaks if len(weights) > 1 else 0)
+    breaks, unasked = breaks if len(weights) > 1 else 0, early(size, weights) if eager else 0
+    swarm = swarm_of(weights, count, size, seed, breaks=breaks, unasked=unasked)
     while swarm.step():
         pass
     check_all_hold_everything(swarm)
@@ -237,8 +257,9 @@ def test_a_link_that_breaks_after_the_mean_was_complete_does_not_disturb() -> No
 BALLOT = Ballot(round=3, attempt=0, rank=0, lineage=0)
 
 
-def member(weights: list[int], me: int = 0, *, started: bool = True) -> Butterfly:
-    core = Butterfly(plan_of(weights, 100 * len(weights), 4, piece=20), peer(me), 100 * len(weights), 40)
+def member(weights: list[int], me: int = 0, *, started: bool = True, unasked: int = 0) -> Butterfly:
+    plan = plan_of(weights, 100 * len(weights), 4, piece=20)
+    core = Butterfly(plan, peer(me), 100 * len(weights), 40, unasked=unasked)
     if started:
         list(core.gos())
     return core
@@ -292,6 +313,37 @@ def test_a_repeated_go_repeats_nothing() -> None:
     assert [core.message_for(peer(1)) for _ in range(3)][1:] == [Part(ballot=BALLOT, start=120, stop=140), None]
     core.on_go(peer(1), go)
     assert core.message_for(peer(1)) is None
+
+
+def test_before_a_go_there_are_so_many_parts_and_no_mean() -> None:
+    core = member([1, 1, 1], unasked=2)
+    for piece in core.to_encode():
+        core.encoded(piece)
+    core.presume(peer(1))
+    first = [core.message_for(peer(1)) for _ in range(3)]
+    assert first == [Part(ballot=BALLOT, start=100, stop=120), Part(ballot=BALLOT, start=120, stop=140), None]
+    for name in (peer(1), peer(2)):
+        part = Part(ballot=BALLOT, start=0, stop=20)
+        assert core.expect(name, part) == core.arrived(name, part) == 0
+    assert core.ready(1) == [0]
+    core.reduced(0)
+    assert core.message_for(peer(1)) is None  # of whom it is not known that it can hold it
+    core.on_go(peer(1), Go(ballot=BALLOT, room=3, parts=b"", means=b""))
+    then = [core.message_for(peer(1)) for _ in range(3)]
+    assert then == [Part(ballot=BALLOT, start=140, stop=160), Mean(ballot=BALLOT, start=0, stop=20), None]
+
+
+def test_what_went_before_a_go_over_a_link_that_broke_goes_again() -> None:
+    core = member([1, 1], unasked=1)
+    for piece in core.to_encode():
+        core.encoded(piece)
+    part = Part(ballot=BALLOT, start=100, stop=120)
+    core.presume(peer(1))
+    assert core.message_for(peer(1)) == part
+    core.on_link_down(peer(1))
+    assert core.message_for(peer(1)) is None
+    core.on_go(peer(1), Go(ballot=BALLOT, room=1, parts=b"", means=b""))
+    assert core.message_for(peer(1)) == part
 
 
 def test_a_go_that_found_no_link_is_due_again() -> None:
@@ -349,6 +401,11 @@ def test_members_die_one_after_the_other_and_the_rest_finishes_what_was_begun(
         ballot = Ballot(round=3, attempt=attempt, rank=0, lineage=0)
         again = repaired(rules, Head(FINGERPRINT), ballot, plan, promises(swarm, live), owners)
         if again is None:
+            with patch("p2p.protocol.repair.most_segments", lambda _seats: 1000):
+                again = repaired(rules, Head(FINGERPRINT), ballot, plan, promises(swarm, live), owners)
+            if again is not None:
+                assert len(again.draft.segments) > most_segments(len(again.draft.seats))
+                return
             assert not any(seat.tokens for seat in plan.draft.seats if seat.peer in live)
             return
         swarm = continued(swarm, again, live, seed)

@@ -16,8 +16,9 @@ from p2p.channel.widening import NO_FLOW, Flow
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.message import Message
 from p2p.protocol.messages import Go, Plan
-from p2p.reduce.attempt import Attempt, segment_digest
+from p2p.reduce.attempt import Attempt
 from p2p.reduce.contribution import Contribution
+from p2p.reduce.means import segment_digest
 from p2p.reduce.recycler import Recycler
 from p2p.reduce.uplink import ROOM, Uplink
 from tests.p2p.protocol.drafts import plan_of
@@ -75,7 +76,8 @@ def attempt_with(carrier: StuckCarrier, pool: ThreadPoolExecutor, plan: Plan | N
     contribution = Contribution(codes, lambda start, stop, out: INT8.quantise(x_P[start:stop], out), pool)
     core = Butterfly(plan, peer(0), COUNT, 1 << 20)
     mean = Encoded.allocate(INT8, COUNT)
-    return Attempt(core, INT8, mean, {}, contribution, carrier, pool, Recycler(1 << 30))
+    # not the first, so nothing is sent before it is asked for
+    return Attempt(core, INT8, mean, {}, contribution, carrier, pool, Recycler(1 << 30), first=False)
 
 
 def test_a_segment_is_digested_as_its_scales_and_then_its_codes() -> None:
@@ -170,7 +172,7 @@ async def test_each_is_sent_to_at_its_pace_until_it_has_everything() -> None:
 async def test_a_piece_whose_link_is_lost_while_it_is_packed_is_not_sent(lost: bool) -> None:
     """Over the next link it goes when the Go says so."""
     carrier, uplink, packing = StuckCarrier(), Uplink(), threading.Event()
-    uplink.narrow = {peer(1)}
+    uplink.ways = {peer(1): 0.0}
     with ThreadPoolExecutor(1) as pool:
         attempt = attempt_with(carrier, pool)
         attempt.share(uplink)
@@ -198,8 +200,8 @@ async def test_lanes_that_come_up_during_a_reduce_are_used() -> None:
         await settle()
         assert len(carrier.begun) == 2, "one for the lane, and one ahead"
         carrier.open_lanes = 3
-        attempt.employ_senders()
-        attempt.employ_senders()
+        attempt.share(Uplink())
+        attempt.share(Uplink())
         await until(lambda: len(carrier.begun) == 4)
         await settle()
         assert len(carrier.begun) == 4

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from ops.codec import CODECS, BadCodes, Encoded
+from ops.packing import Cost
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.messages import Mean, Part
-from p2p.reduce.payload import MEANS_KEPT, PACKED, Incoming, Packer, packs_below
+from p2p.reduce.payload import LOOP_SHARE, MEAN_SHARE, MEANS_KEPT, PART_SHARE, Incoming, Packer, pays_below
 from p2p.reduce.recycler import Recycler
 
 INT8 = CODECS["int8"]
@@ -43,8 +44,8 @@ def normal(codec_name: str = "int8", count: int = COUNT) -> Encoded:
 
 
 def packing(pool: Executor) -> Packer:
-    packer = Packer(pool, RECYCLER)
-    packer.narrow = {"slow"}
+    packer = Packer(pool, RECYCLER, others=3)
+    packer.ways = {"slow": 1e6, "fast": 10e9}
     return packer
 
 
@@ -110,11 +111,15 @@ def test_a_payload_that_cannot_be_the_piece_s_is_refused_before_it_comes(too: in
         Incoming(space, space.nbytes + too, RECYCLER)
 
 
-def test_packing_pays_on_slow_uplinks_of_fast_machines(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = []
-    for cores in (None, 2, 64):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
-        limits.append(packs_below())
-    assert limits == sorted(limits)
-    assert limits[0] > 100e6 / 8
-    assert limits[-1] == PACKED
+async def test_nothing_is_packed_for_those_of_whom_nothing_is_known(pool: CountingPool) -> None:
+    await packing(pool).payload("young", mean(), normal())
+    assert pool.jobs == 0
+
+
+def test_packing_takes_a_small_part_of_the_cores_and_of_the_loop() -> None:
+    cost, others = Cost(pack=0.6e-9, unpack=0.4e-9), 3
+    few = pays_below(cost, 2, others)
+    assert few == pytest.approx({Part: PART_SHARE * 2 / 1.0e-9, Mean: MEAN_SHARE * 2 / 0.6e-9})
+    for limits in (pays_below(cost, 64, others), pays_below(cost, 1000, 1)):
+        assert set(limits.values()) == {LOOP_SHARE / 0.4e-9}
+    assert pays_below(cost, 1, 0)[Mean] == pytest.approx(MEAN_SHARE / 1.0e-9)

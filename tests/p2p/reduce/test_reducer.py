@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -22,6 +23,7 @@ from p2p.protocol.model import BadMessage
 from p2p.protocol.plan import Head, Rules
 from p2p.protocol.repair import repaired
 from p2p.protocol.routes import Routes
+from p2p.reduce.early import EARLY_PARTS
 from p2p.reduce.reducer import Reducer, ReduceResult, Source, segment_digest
 from p2p.reduce.uplink import Uplink
 from tests.p2p.protocol.drafts import plan_of
@@ -80,7 +82,7 @@ def members_of(
     """`narrow`: they send each other fewer bytes, if that is possible."""
     for name in plan.draft.members:
         uplink = Uplink()
-        uplink.narrow = set(plan.draft.members) if narrow else set()
+        uplink.ways = dict.fromkeys(plan.draft.members, 0.0) if narrow else {}
         reducer = Reducer(codec, count, name, network.carrier(name), POOL, uplink=uplink, **options)  # type: ignore[arg-type]
         network.reducers[name] = reducer
     return list(network.reducers.values())
@@ -241,19 +243,60 @@ async def test_a_lone_member_gets_its_own_codes(network: Network) -> None:
     assert network.log == []
 
 
-async def test_a_plan_that_comes_late_stops_tensors_at_their_sender(network: Network) -> None:
-    codec, count = CODECS["int8"], 300_000
-    plan = plan_of([1, 1, 1], count, codec.block)
-    reducers = members_of(network, plan, count, codec)
+@pytest.mark.parametrize("narrow", [False, True])
+async def test_to_whom_the_plan_comes_late_some_parts_come_first_and_nothing_twice(
+    network: Network, narrow: bool
+) -> None:
+    codec, count = CODECS["int8"], 2_000_000
+    plan = plan_of([1, 1, 1], count, codec.block, piece=8 * codec.block)
+    reducers = members_of(network, plan, count, codec, narrow=narrow)
     x_NP = vectors_of(3, count, 3)
     begin(reducers, plan, codec, x_NP)
-    early = [asyncio.create_task(reducer.reduce(plan)) for reducer in reducers[:2]]
-    await until(lambda: len(network.log) >= 6)
+    soon = [asyncio.create_task(reducer.reduce(plan)) for reducer in reducers[:2]]
+
+    def to_the_last() -> Counter[str]:
+        return Counter(message.KIND for _, to, message in network.log if to == peer(2))
+
+    await until(lambda: to_the_last() == {"go": 2, "part": 2 * EARLY_PARTS})
     await settle()
-    assert all(to != peer(2) for _, to, message in network.log if not isinstance(message, Go))
+    assert to_the_last() == {"go": 2, "part": 2 * EARLY_PARTS}
     assert peer(2) in waiting_on(reducers[0])
-    results = [await reducers[2].reduce(plan), *await asyncio.gather(*early)]
+    results = [await reducers[2].reduce(plan), *await asyncio.gather(*soon)]
     assert_equal_to(expected_mean(codec, x_NP, plan.draft.weights), results, plan)
+    sent = Counter((a, b, message.KIND, message.start) for a, b, message in network.log if not isinstance(message, Go))
+    assert set(sent.values()) == {1}
+    assert not network.refused
+
+
+async def test_parts_that_came_before_the_plan_are_gone_with_their_link(network: Network) -> None:
+    codec, count = CODECS["int8"], 600_000
+    plan = plan_of([1, 1], count, codec.block)
+    reducers = members_of(network, plan, count, codec)
+    x_NP = vectors_of(2, count, 3)
+    begin(reducers, plan, codec, x_NP)
+    soon = asyncio.create_task(reducers[0].reduce(plan))
+    await until(lambda: any(isinstance(message, Part) for *_, message in network.log))
+    network.break_link(peer(0), peer(1))
+    network.mend_link(peer(0), peer(1))
+    results = [await reducers[1].reduce(plan), await soon]
+    assert_equal_to(expected_mean(codec, x_NP, plan.draft.weights), results, plan)
+
+
+async def test_an_early_part_that_is_no_piece_is_told_of(network: Network) -> None:
+    codec, count, heard = CODECS["int8"], 10_000, list[tuple[str, dict[str, object]]]()
+    plan = plan_of([1, 1], count, codec.block)
+    (reducer, other) = members_of(network, plan, count, codec, listener=lambda *event: heard.append(event))
+    begin([reducer, other], plan, codec, vectors_of(2, count, 5))
+    part, codes = Part(ballot=plan.ballot, start=0, stop=1024), Encoded.allocate(codec, 1024)
+    space = reducer.open_payload(peer(1), part, codes.nbytes)
+    assert space is not None
+    for view in space:
+        view[:] = bytes(len(view))
+    reducer.on_payload(peer(1), part, space)
+    await all_reduce([reducer, other], plan)
+    assert [(kind, fields["message"], fields["peer"]) for kind, fields in heard] == [
+        ("refused_message", "part", peer(1))
+    ]
 
 
 async def cancelled(task: asyncio.Task[ReduceResult]) -> None:
@@ -440,7 +483,9 @@ async def test_a_range_that_is_no_piece_is_refused(network: Network) -> None:
 
 async def test_a_ballot_that_we_have_not_agreed_to_is_refused(network: Network) -> None:
     def tamper(message: Message, payload: list[memoryview]) -> Message:
-        return message.model_copy(update={"ballot": Ballot(round=3, attempt=1, rank=0, lineage=0)})
+        assert isinstance(message, Part | Mean)
+        ballot = Ballot(round=3, attempt=1, rank=0, lineage=0)
+        return Mean(ballot=ballot, start=message.start, stop=message.stop)
 
     assert "without being asked" in await attacked(network, tamper)
 
@@ -450,8 +495,6 @@ async def test_pieces_of_attempts_that_ended_are_dropped(network: Network) -> No
     plan = plan_of([1, 1], count, codec.block, ballot=(3, 2, 1))
     reducer, other = members_of(network, plan, count, codec)
     part = Part(ballot=Ballot(round=3, attempt=1, rank=0, lineage=0), start=0, stop=1024)
-    with pytest.raises(BadMessage, match="without being asked"):
-        reducer.open_payload(peer(1), part, 1028)
     begin([reducer, other], plan, codec, vectors_of(2, count, 5))
     await all_reduce([reducer, other], plan)
     assert reducer.open_payload(peer(1), part, 1028) is None

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.reduce.uplink import BELIEVED, FASTEST, PATIENCE_SECONDS, RISE, ROOM, Stream, Uplink
+from p2p.reduce.uplink import BELIEVED, FASTEST, PATIENCE_SECONDS, ROOM, Stream, Uplink
 
 TICK = 0.25
 LONGEST_QUEUE = 0.1
@@ -41,11 +41,12 @@ class World:
             for name, rate in self.rates(paces, left).items():
                 carried[name] += rate * TICK
                 left[name] -= rate * TICK
-                if left[name] <= 0:
+                if left[name] < 1:
                     ends[name] = self.now + TICK - began
                     del left[name]
             self.now += TICK
         self.uplink.pause()
+        self.queue = 0.0
         return ends
 
     def begin(self) -> World:
@@ -156,7 +157,9 @@ def test_an_uplink_that_has_become_much_slower_has_paces_too_high_to_matter() ->
 
 
 def test_a_fast_uplink_needs_no_paces() -> None:
-    world = World(capacity=1.1 * FASTEST).begin()
+    world = World(capacity=1.1 * FASTEST)
+    for _ in range(2):
+        world.reduce(2 * FASTEST)
     assert world.uplink.capacity > FASTEST
     streams = {name: world.stream(0, MB) for name in "ab"}
     assert world.uplink.read(world.now, streams) == {}
@@ -207,7 +210,8 @@ def test_kept_paces_rise() -> None:
         paces.append(uplink.read(tick * 0.5, {"a": Stream(int(carried), 10_000, True, 0.0)})["a"])
         carried += paces[-1] / 2
     assert paces[:2] == [ROOM * 1000] * 2
-    assert paces[-1] >= RISE * ROOM * 1000
+    assert paces[2:] == sorted(paces[2:])
+    assert paces[-1] > 1900, "faster and faster"
 
 
 def test_a_link_that_was_lost_is_not_measured() -> None:
@@ -228,30 +232,33 @@ def test_a_frame_that_waits_for_a_link_without_lanes_is_no_part_of_the_uplink() 
         assert world.uplink.read(world.now + tick * TICK, streams).keys() == {"a"}
 
 
-def test_fewer_bytes_are_sent_to_those_to_whom_little_was_carried_for_some_time() -> None:
+def test_what_a_way_carries_is_known_after_some_time_and_only_the_newest_counts() -> None:
     world = World()
-    world.uplink = Uplink(packs_below=11 * MB)
     world.reduce(5 * MB)
-    assert not world.uplink.narrow, "connections may have been too young to fill the way"
+    assert not world.uplink.ways, "connections may have been too young to fill the way"
     world.reduce(20 * MB)
-    assert world.uplink.narrow == {"a", "b", "c"}
+    assert world.uplink.ways == pytest.approx(dict.fromkeys("abc", 10 * MB / 3), rel=0.1)
     world.capacity = 100 * MB
-    world.reduce(200 * MB)
-    assert not world.uplink.narrow
+    world.reduce(400 * MB)
+    assert min(world.uplink.ways.values()) > 25 * MB
+    world.capacity = 10 * MB
+    world.reduce(20 * MB)
+    assert max(world.uplink.ways.values()) < 4 * MB
 
 
-def test_fewer_bytes_are_sent_to_a_peer_whose_own_link_is_slow() -> None:
+def test_the_way_to_a_peer_whose_own_link_is_slow_carries_little() -> None:
     world = World(capacity=100 * MB, limits={"c": 2.0 * MB})
-    world.uplink = Uplink(packs_below=11 * MB)
-    world.reduce(100 * MB)
-    assert world.uplink.narrow == {"c"}
+    for _ in range(2):
+        world.reduce(100 * MB)
+    assert world.uplink.ways["c"] == pytest.approx(2 * MB, rel=0.05)
+    assert world.uplink.ways["a"] > 30 * MB
 
 
 def test_a_peer_for_whom_there_is_nothing_tells_nothing_of_its_way() -> None:
-    uplink = Uplink(packs_below=11 * MB)
+    uplink = Uplink()
     for tick in range(100):
         uplink.read(tick * TICK, {"a": Stream(0, MB, False, 0.0), "b": Stream(0, MB, True, 0.0)})
-    assert uplink.narrow == {"b"}
+    assert uplink.ways == {"b": 0.0}
     uplink.read(101 * TICK, {"a": Stream(0, MB, True, 0.0)})
     uplink.read(103 * TICK, {"a": Stream(0, MB, True, 0.0)})
-    assert uplink.narrow == set(), "b is gone"
+    assert uplink.ways == {}, "b is gone"
