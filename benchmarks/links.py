@@ -7,12 +7,12 @@ delay, loss and a queue, emulated by a program of ours (link_emulator.c), for ke
 one int8 vector several times; the first is a warm-up: connections are young. `bound` is 2(N-1)/N times the codes' bytes
 over the rate, or for unequal links what the best shares of the work take. Where the codes were packed, fewer bytes were
 sent: `sent` is what the sockets took, records' headers with it, of the codes' bytes. In brackets: what was sent, with
-the headers of TCP, IP and Ethernet, what is lost and sent again, and a round trip, half of it until the first Go has
-come and half for the last mean's way; acknowledgements, which share the links, are not counted. Between two reduces
-there is a pause, as nodes train then: after 10 s without data BBR takes the round trip's time anew, for which it stops
-sending otherwise. The namespaces' congestion control is reno, which stands for what most machines have: there only it
-and BBR may be chosen. The machine does all nodes' work and the emulator's: a case is marked when the cores were busier
-than 85 %, and the load says what else ran. A run of all cases is appended to benchmarks/links.log.
+the headers of TCP, IP and Ethernet, what is lost and sent again, and half a round trip for the last mean's way;
+acknowledgements, which share the links, are not counted. Between two reduces there is a pause, as nodes train then:
+after 10 s without data BBR takes the round trip's time anew, for which it stops sending otherwise. The namespaces'
+congestion control is reno, which stands for what most machines have: there only it and BBR may be chosen. The machine
+does all nodes' work and the emulator's: a case is marked when the cores were busier than 85 %, and the load says what
+else ran. A run of all cases is appended to benchmarks/links.log.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ def show(name: str, case: Case, bound: float, turns: list[Turn], options: argpar
     times = [turn.seconds for turn in turns[1:]]
     median = statistics.median(times)
     sent = statistics.median(turn.sent for turn in turns[1:])
-    possible = bound * sent * HEADERS / (1 - case.loss) + case.rtt_ms / 1e3
+    possible = bound * sent * HEADERS / (1 - case.loss) + case.rtt_ms / 2e3
     busy = statistics.median(turn.busy for turn in turns[1:])
     nodes, emulator = (
         statistics.median(cpu) for cpu in zip(*((turn.nodes_cpu, turn.emulator_cpu) for turn in turns[1:]), strict=True)

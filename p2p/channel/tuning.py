@@ -5,8 +5,8 @@ under way, and Linux' defaults stop it short: the receiver opens its window so s
 link; and a sender that has used up its buffer sends in bursts of a third of it, since it is woken no earlier. So the
 window is open from the start, and the rate such that the buffer does not run out: where that is too little, more
 connections carry more (p2p/channel/widening.py). The buffer is as large as the kernel allows, but no larger than
-LANE_RATE takes: on ways of 50 ms more lets BBR's start-up fill the queues of the way and lose what does not fit, and
-what it finds differs more between connections.
+LANE_RATE takes. While nobody knows what the link carries, only EVEN of it is used: more lets BBR's start-up fill the
+queues of the way and lose what does not fit, and what it finds differs more between connections.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 
 from ops.codec import Codec
 from ops.encoded import BadCodes, Encoded, copy_encoded
+from p2p.channel.tuning import LONG_WAY_SECONDS
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import Carried
 from p2p.protocol.messages import Go, Mean, Part
@@ -260,7 +261,9 @@ class Attempt:
             return
         flows = {peer: self._carrier.flow(peer) for peer in left}
         streams = {
-            peer: Stream(flow.delivered, left[peer], self._under_way[peer] > 0, flow.queued)
+            peer: Stream(
+                flow.delivered, left[peer], self._under_way[peer] > 0, flow.queued, flow.round_trip < LONG_WAY_SECONDS
+            )
             for peer, flow in flows.items()
         }
         paces = uplink.read(self._loop.time(), streams)

@@ -26,8 +26,9 @@ BELIEVED = 4
 """Windows that must say the same."""
 YOUNG = 1
 """Reduces in which connections may not have filled the way."""
-FASTEST = 2000e6 / 8
-"""Bytes a second. Connections fill faster uplinks by themselves, and bursts cost the machine less than an even pace."""
+FASTEST, FASTEST_NEAR = 2000e6 / 8, 200e6 / 8
+"""Bytes a second; the latter where all of the others are near. Connections fill faster uplinks by themselves, and
+bursts cost the machine less than an even pace."""
 ROOM, RISE = 1.06, 0.125
 """The paces come to so many times the capacity while nothing queues: connections stay some percent below their paces,
 more on a busy machine. After each window in which that was kept, nothing queued, and more was carried than ever before
@@ -66,6 +67,8 @@ class Stream(NamedTuple):
     """Whether a frame waits for its link at present."""
     queued: float
     """Seconds that packets wait on the way."""
+    near: bool = False
+    """Whether the way is too short for connections to have trouble with it."""
 
 
 class Uplink:
@@ -121,7 +124,7 @@ class Uplink:
         # until something has arrived the kernel speaks of the reduce before
         queued = min((streams[name].queued for name in waiting), default=0.0) if self._arriving else 0.0
         whole = max(LEAST_ROOM, ROOM + RISE * self._kept - DRAIN * queued) * self.capacity
-        before, self._paces = self._paces, self._share(whole, streams) if 0 < self.capacity <= FASTEST else {}
+        before, self._paces = self._paces, self._share(whole, streams) if 0 < self.capacity <= _fastest(streams) else {}
         if self._paces and not before:
             self._let_begin_anew(self._paces, now)
         return self._paces
@@ -166,7 +169,7 @@ class Uplink:
             self._weigh(min(streams[name].queued for name in self._waiting) >= QUEUE_SECONDS)
         self._note_ways()
         self._note_slow(now)
-        if total <= FASTEST:
+        if total <= _fastest(streams):
             self._let_begin_anew({name for name in self._waiting if self._lags(name, streams[name].queued, now)}, now)
 
     def _weigh(self, queued: bool) -> None:
@@ -220,3 +223,7 @@ class Uplink:
 
 def _delivered(streams: Mapping[str, Stream]) -> int:
     return sum(stream.delivered for stream in streams.values())
+
+
+def _fastest(streams: Mapping[str, Stream]) -> float:
+    return FASTEST_NEAR if all(stream.near for stream in streams.values()) else FASTEST

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2p.reduce.uplink import BELIEVED, FASTEST, PATIENCE_SECONDS, ROOM, Stream, Uplink
+from p2p.reduce.uplink import BELIEVED, FASTEST, FASTEST_NEAR, PATIENCE_SECONDS, ROOM, Stream, Uplink
 
 TICK = 0.25
 LONGEST_QUEUE = 0.1
@@ -25,6 +25,7 @@ class World:
     kept: float = 0.97
     greed: dict[str, float] = field(default_factory=lambda: {"a": 1.0, "b": 1.0, "c": 1.0})
     limits: dict[str, float] = field(default_factory=dict)
+    near: bool = False
     now: float = 100.0
     queue: float = 0.0
     uplink: Uplink = field(default_factory=Uplink)
@@ -57,7 +58,7 @@ class World:
         return self
 
     def stream(self, carried: float, left: float) -> Stream:
-        return Stream(int(carried), ceil(left), waiting=left > 0, queued=self.queue)
+        return Stream(int(carried), ceil(left), waiting=left > 0, queued=self.queue, near=self.near)
 
     def rates(self, paces: dict[str, float] | object, left: dict[str, float]) -> dict[str, float]:
         assert isinstance(paces, dict)
@@ -156,11 +157,12 @@ def test_an_uplink_that_has_become_much_slower_has_paces_too_high_to_matter() ->
     assert world.uplink.capacity == pytest.approx(10 * MB)
 
 
-def test_a_fast_uplink_needs_no_paces() -> None:
-    world = World(capacity=1.1 * FASTEST)
+@pytest.mark.parametrize(("near", "fastest"), [(False, FASTEST), (True, FASTEST_NEAR)])
+def test_a_fast_uplink_needs_no_paces(near: bool, fastest: float) -> None:
+    world = World(capacity=1.1 * fastest, near=near)
     for _ in range(2):
-        world.reduce(2 * FASTEST)
-    assert world.uplink.capacity > FASTEST
+        world.reduce(2 * fastest)
+    assert world.uplink.capacity > fastest
     streams = {name: world.stream(0, MB) for name in "ab"}
     assert world.uplink.read(world.now, streams) == {}
     assert world.uplink.lagging() == set()
