@@ -88,6 +88,8 @@ class Connection(asyncio.BufferedProtocol):
         self._gauge: Gauge | None = None
         self._allotted = self._pace = inf
         """Bytes a second: what it may send, and what it was told to."""
+        self._widest = 0
+        """Bytes that it has carried in a round trip at most."""
         self._transport: asyncio.Transport | None = None
         self._queue: deque[Outgoing] = deque()
         self._queued_bytes = 0
@@ -122,7 +124,11 @@ class Connection(asyncio.BufferedProtocol):
         if self._gauge is None:
             return Lane(self.pending_bytes, 0, 0.0, 0)
         window, round_trip = self._gauge.window()
-        return Lane(self.outstanding_bytes, window, round_trip, under_way(round_trip))
+        self._widest = max(self._widest, window)
+        outstanding = self.outstanding_bytes
+        if not outstanding:  # what it rested for is over with the first bytes
+            window = self._widest
+        return Lane(outstanding, window, round_trip, under_way(round_trip))
 
     @property
     def grown(self) -> bool:
@@ -159,8 +165,9 @@ class Connection(asyncio.BufferedProtocol):
             self.flow()
 
     def hasten(self, left: int) -> None:
-        """Look for more room on the way if that pays for `left` bytes; it costs nothing while no more may be sent."""
-        if self._gauge is None or self._gauge.socket is None or self.closing:
+        """Look for more room on the way if that pays for `left` bytes; it costs nothing while no more may be sent, but
+        for a connection that rests: it would begin with next to nothing."""
+        if self._gauge is None or self._gauge.socket is None or self.closing or self._gauge.rests():
             return
         limited = self._allotted < inf
         if limited or left > PAYS_AFTER * self._gauge.rate() * self._gauge.flow().round_trip:

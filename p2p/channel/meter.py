@@ -23,6 +23,8 @@ _U64, _U32 = struct.Struct("=Q"), struct.Struct("=I")
 _RECEIVED_AT, _SENT_AT, _REPEATED_AT, _TCP_INFO_BYTES = 128, 200, 208, 216
 _WINDOW_AT = (84, 80, 148)
 """tcpi_advmss, tcpi_snd_cwnd, tcpi_min_rtt."""
+RESTING_PACKETS = 4
+"""BBR's least window. A young connection begins with ten."""
 _RATE_AT, _FLOW_AT, _OUTSTANDING_AT, _NOT_MEASURED = 160, (84, 192, 148, 68), (84, 24, 144), (1 << 32) - 1
 """Of flows: tcpi_advmss, tcpi_delivered, tcpi_min_rtt, tcpi_rtt. Outstanding: tcpi_advmss, tcpi_unacked,
 tcpi_notsent_bytes."""
@@ -99,6 +101,12 @@ class Gauge:
             return 0, 0.0
         segment, packets, round_trip = (_U32.unpack_from(info, at)[0] for at in _WINDOW_AT)
         return segment * packets // 2, 0.0 if round_trip == _NOT_MEASURED else round_trip / 1e6
+
+    def rests(self) -> bool:
+        """Whether it may have next to nothing under way: while BBR looks how short the way is. With the first bytes
+        after a pause it goes on with the window of before."""
+        info = _tcp_info(self.socket) if self.socket is not None else b""
+        return bool(info) and _U32.unpack_from(info, _WINDOW_AT[1])[0] <= RESTING_PACKETS
 
     def rate(self) -> int:
         """Bytes a second that it carried lately when it had enough to send (tcpi_delivery_rate)."""

@@ -61,7 +61,7 @@ async def test_the_load_is_what_the_open_bulk_lanes_have_carried() -> None:
     theirs.close()
 
 
-async def test_the_flow_tells_the_round_trip_too_once_it_was_measured() -> None:
+async def test_the_flow_tells_the_round_trip_too_once_it_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = tcp_pair()
     meter = Meter()
     gauge = meter.attach(ours)
@@ -77,11 +77,16 @@ async def test_the_flow_tells_the_round_trip_too_once_it_was_measured() -> None:
     window, round_trip = gauge.window()
     assert window > 1000
     assert round_trip == flow.round_trip
+    assert not gauge.rests()
+    with monkeypatch.context() as patch:
+        patch.setattr(p2p.channel.meter, "_tcp_info", lambda _tcp: bytes(80) + b"\4" + bytes(135))
+        assert gauge.rests()
     ours.close()
     meter.retire(gauge)
     assert gauge.window() == (0, 0.0)
     assert gauge.flow() == NO_FLOW
     assert gauge.rate() == 0
+    assert not gauge.rests()
     theirs.close()
 
 
