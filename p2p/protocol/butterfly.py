@@ -375,13 +375,10 @@ class Butterfly:
 
     def leading_parts(self) -> tuple[tuple[int, ...], ...]:
         """For each segment of ours, how many leading pieces we have from each contributor, or need not have."""
-        return tuple(
-            () if stretch.owner != self.rank or stretch.done else tuple(self._counts(stretch))
-            for stretch in self.routes.stretches
-        )
+        return tuple(tuple(self._counts(stretch)) for stretch in self.routes.stretches)
 
     def _counts(self, stretch: Stretch) -> Iterator[int]:
-        for rank in stretch.contributors:
+        for rank in stretch.contributors if stretch.owner == self.rank and not stretch.done else ():
             pieces = range(stretch.first, stretch.stop)
             yield self._leading([self._has_part(self.members[rank], piece) for piece in pieces])
 
