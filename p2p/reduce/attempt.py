@@ -302,7 +302,7 @@ class Attempt:
         """A part that came, or began to come, before our plan did. Raises BadMessage."""
         if self.core.expect(peer, early.message) is not None:
             self._arriving[peer, early.message.KIND, early.message.start] = early.incoming
-            if early.whole:
+            if early.incoming.whole:
                 self.take(peer, early.message)
 
     def open(self, peer: str, message: Part | Mean, size: int) -> Sequence[memoryview] | None:

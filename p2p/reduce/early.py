@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ops.codec import Codec
 from ops.encoded import BadCodes
@@ -30,13 +31,11 @@ def early_pieces(codec: Codec, piece: int, others: int) -> int:
     return min(EARLY_PARTS, max(1, values // piece))
 
 
-@dataclass(slots=True, eq=False)
-class EarlyPart:
+class EarlyPart(NamedTuple):
     """A part that is held, or on its way."""
 
     message: Part
     incoming: Incoming
-    whole: bool = False
 
 
 @dataclass(slots=True)
@@ -90,7 +89,6 @@ class Early:
             part.incoming.finish()
         except BadCodes as error:
             raise BadMessage(f"part [{message.start}, {message.stop}): {error}") from None
-        part.whole = True
 
     def forget(self, peer: str) -> None:
         """The link to this peer is gone: on the next one it sends all of it again."""

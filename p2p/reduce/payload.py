@@ -81,7 +81,8 @@ class Incoming:
         if not scales < size <= space.nbytes:
             raise BadCodes(f"{size} bytes where {space.nbytes} belong")
         self._space = space
-        self._finished = False
+        self.whole = False
+        """All of it has come, and is valid."""
         self._packed: memoryview | None = None
         if size < space.nbytes:
             self._packed = recycler.allocate(space.codec, space.count).codes.data[: size - scales]
@@ -93,9 +94,9 @@ class Incoming:
 
     def finish(self) -> Encoded:
         """The piece, now that all has come; may be asked for again. Raises BadCodes."""
-        if not self._finished:
+        if not self.whole:
             if self._packed is not None:
                 unpack(self._packed, self._space.codes)
             self._space.check()
-            self._finished = True
+            self.whole = True
         return self._space

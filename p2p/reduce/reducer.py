@@ -234,6 +234,7 @@ class Reducer:
             attempt.on_go(peer, go)
 
     def on_link_up(self, peer: str) -> None:
+        self._early.forget(peer)  # whether or not the end of an older link was noticed
         attempt = self._running()
         if attempt:
             attempt.on_link_up(peer)

@@ -45,7 +45,8 @@ def collected(early: Early, attempt: int) -> list[tuple[str, int | None, bool]]:
     """Peer, where a part starts (None: a Go), whether it is whole."""
     found = early.collect(ballot(attempt))
     return [
-        (name, it.message.start, it.whole) if isinstance(it, EarlyPart) else (name, None, True) for name, it in found
+        (name, it.message.start, it.incoming.whole) if isinstance(it, EarlyPart) else (name, None, True)
+        for name, it in found
     ]
 
 

@@ -282,6 +282,16 @@ async def test_parts_that_came_before_the_plan_are_gone_with_their_link(network:
     assert_equal_to(expected_mean(codec, x_NP, plan.draft.weights), results, plan)
 
 
+async def test_a_new_link_brings_again_what_came_early_over_one_whose_end_was_not_noticed(network: Network) -> None:
+    codec, count = CODECS["int8"], 10_000
+    plan = plan_of([1, 1], count, codec.block)
+    reducer, _ = members_of(network, plan, count, codec)
+    part, size = Part(ballot=plan.ballot, start=0, stop=1024), Encoded.allocate(codec, 1024).nbytes
+    assert reducer.open_payload(peer(1), part, size)
+    reducer.on_link_up(peer(1))
+    assert reducer.open_payload(peer(1), part, size)
+
+
 async def test_an_early_part_that_is_no_piece_is_told_of(network: Network) -> None:
     codec, count, heard = CODECS["int8"], 10_000, list[tuple[str, dict[str, object]]]()
     plan = plan_of([1, 1], count, codec.block)
