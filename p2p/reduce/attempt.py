@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ops.codec import Codec
-from ops.encoded import BadCodes, Encoded, copy_encoded
+from ops.encoded import Encoded, copy_encoded
 from p2p.channel.tuning import LONG_WAY_SECONDS
 from p2p.protocol.butterfly import Butterfly
 from p2p.protocol.carry import Carried
 from p2p.protocol.messages import Go, Mean, Part
-from p2p.protocol.model import BadMessage
 from p2p.reduce.carrier import Carrier
 from p2p.reduce.contribution import Contribution
 from p2p.reduce.early import EarlyPart
@@ -311,10 +310,7 @@ class Attempt:
         if piece is None:
             return None
         space = self._mean.slice(*self._bounds(piece)) if isinstance(message, Mean) else self._space_for(piece)
-        try:
-            incoming = Incoming(space, size, self._recycler)
-        except BadCodes as error:
-            raise BadMessage(f"{message.KIND} of {error}") from None
+        incoming = Incoming(message, space, size, self._recycler)
         self._arriving[peer, message.KIND, message.start] = incoming
         return incoming.buffers()
 
@@ -328,10 +324,7 @@ class Attempt:
         incoming = self._arriving.pop((peer, message.KIND, message.start), None)
         if incoming is None:
             return
-        try:
-            space = incoming.finish()
-        except BadCodes as error:
-            raise BadMessage(f"{message.KIND} [{message.start}, {message.stop}): {error}") from None
+        space = incoming.finish()
         piece = self.core.arrived(peer, message)
         assert piece is not None
         if isinstance(message, Part):

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ops.codec import Codec
-from ops.encoded import BadCodes
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.messages import Go, Part
 from p2p.protocol.model import BadMessage
@@ -72,23 +71,15 @@ class Early:
         held.held_bytes += int(count * self._codec.bits_per_value / 8)
         if message.start in held.parts or len(held.parts) == EARLY_PARTS or held.held_bytes > EARLY_BYTES:
             raise BadMessage("part: sent without being asked")
-        try:
-            incoming = Incoming(self._recycler.allocate(self._codec, count), size, self._recycler)
-        except BadCodes as error:
-            raise BadMessage(f"part of {error}") from None
+        incoming = Incoming(message, self._recycler.allocate(self._codec, count), size, self._recycler)
         held.parts[message.start] = EarlyPart(message, incoming)
         return incoming.buffers()
 
     def take(self, peer: str, message: Part) -> None:
         """The payload of an opened part is complete. Raises BadMessage."""
         held = self._of.get(peer)
-        part = held.parts.get(message.start) if held is not None and held.ballot == message.ballot else None
-        if part is None:
-            return
-        try:
-            part.incoming.finish()
-        except BadCodes as error:
-            raise BadMessage(f"part [{message.start}, {message.stop}): {error}") from None
+        if held is not None and held.ballot == message.ballot and message.start in held.parts:
+            held.parts[message.start].incoming.finish()
 
     def forget(self, peer: str) -> None:
         """The link to this peer is gone: on the next one it sends all of it again."""

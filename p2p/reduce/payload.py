@@ -15,6 +15,7 @@ from ops.encoded import BadCodes, Encoded
 from ops.jit import Bytes
 from ops.packing import Cost, cost, pack, unpack
 from p2p.protocol.messages import Mean, Part
+from p2p.protocol.model import BadMessage
 from p2p.reduce.recycler import Recycler
 
 PART_SHARE, MEAN_SHARE = 0.04, 0.06
@@ -73,14 +74,14 @@ def _pack(codes: Bytes, space: Bytes) -> memoryview:
 
 
 class Incoming:
-    """The payload of a piece, on its way into `space`."""
+    """The payload of a message, on its way into `space`."""
 
-    def __init__(self, space: Encoded, size: int, recycler: Recycler) -> None:
-        """`size`: bytes of the payload. Raises BadCodes if it is none of this piece."""
+    def __init__(self, message: Part | Mean, space: Encoded, size: int, recycler: Recycler) -> None:
+        """`size`: bytes of the payload. Raises BadMessage if it is none of this piece."""
         scales = space.nbytes - space.codes.nbytes
         if not scales < size <= space.nbytes:
-            raise BadCodes(f"{size} bytes where {space.nbytes} belong")
-        self._space = space
+            raise BadMessage(f"{message.KIND} of {size} bytes where {space.nbytes} belong")
+        self._message, self._space = message, space
         self.whole = False
         """All of it has come, and is valid."""
         self._packed: memoryview | None = None
@@ -93,10 +94,14 @@ class Incoming:
         return buffers if self._packed is None else (*buffers[:-1], self._packed)
 
     def finish(self) -> Encoded:
-        """The piece, now that all has come; may be asked for again. Raises BadCodes."""
+        """The piece, now that all has come; may be asked for again. Raises BadMessage."""
         if not self.whole:
-            if self._packed is not None:
-                unpack(self._packed, self._space.codes)
-            self._space.check()
+            try:
+                if self._packed is not None:
+                    unpack(self._packed, self._space.codes)
+                self._space.check()
+            except BadCodes as error:
+                message = self._message
+                raise BadMessage(f"{message.KIND} [{message.start}, {message.stop}): {error}") from None
             self.whole = True
         return self._space

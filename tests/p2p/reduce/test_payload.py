@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ops.codec import CODECS, BadCodes, Encoded
+from ops.codec import CODECS, Encoded
 from ops.packing import Cost
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.messages import Mean, Part
+from p2p.protocol.model import BadMessage
 from p2p.reduce.payload import LOOP_SHARE, MEAN_SHARE, MEANS_KEPT, PART_SHARE, Incoming, Packer, pays_below
 from p2p.reduce.recycler import Recycler
 
@@ -69,7 +70,7 @@ async def test_a_piece_comes_out_as_it_went_in(pool: CountingPool, name: str) ->
     codes = normal(name)
     payload = b"".join(await packing(pool).payload("slow", part(), codes))
     assert len(payload) < codes.nbytes or name == "fp32"
-    incoming = Incoming(Encoded.allocate(CODECS[name], COUNT), len(payload), RECYCLER)
+    incoming = Incoming(part(), Encoded.allocate(CODECS[name], COUNT), len(payload), RECYCLER)
     for buffer in incoming.buffers():
         buffer[:] = payload[: len(buffer)]
         payload = payload[len(buffer) :]
@@ -107,8 +108,8 @@ async def test_not_all_means_are_kept(pool: CountingPool) -> None:
 @pytest.mark.parametrize("too", [-COUNT, 1])
 def test_a_payload_that_cannot_be_the_piece_s_is_refused_before_it_comes(too: int) -> None:
     space = Encoded.allocate(INT8, COUNT)
-    with pytest.raises(BadCodes, match=f"{space.nbytes + too} bytes where {space.nbytes} belong"):
-        Incoming(space, space.nbytes + too, RECYCLER)
+    with pytest.raises(BadMessage, match=f"{space.nbytes + too} bytes where {space.nbytes} belong"):
+        Incoming(part(), space, space.nbytes + too, RECYCLER)
 
 
 async def test_nothing_is_packed_for_those_of_whom_nothing_is_known(pool: CountingPool) -> None:
