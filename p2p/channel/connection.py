@@ -156,7 +156,7 @@ class Connection(asyncio.BufferedProtocol):
             self._pace = rate
             pace(self._gauge.socket, rate)
             buffer_for(self._gauge.socket, flow.round_trip)
-        return flow
+        return flow._replace(unsent=flow.unsent + self.pending_bytes)
 
     def allot(self, rate: float) -> None:
         """Send no more bytes a second."""

@@ -25,9 +25,9 @@ _WINDOW_AT = (84, 80, 148)
 """tcpi_advmss, tcpi_snd_cwnd, tcpi_min_rtt."""
 RESTING_PACKETS = 4
 """BBR's least window. A young connection begins with ten."""
-_RATE_AT, _FLOW_AT, _OUTSTANDING_AT, _NOT_MEASURED = 160, (84, 192, 148, 68), (84, 24, 144), (1 << 32) - 1
-"""Of flows: tcpi_advmss, tcpi_delivered, tcpi_min_rtt, tcpi_rtt. Outstanding: tcpi_advmss, tcpi_unacked,
-tcpi_notsent_bytes."""
+_RATE_AT, _FLOW_AT, _OUTSTANDING_AT, _NOT_MEASURED = 160, (84, 192, 148, 68, 144), (84, 24, 144), (1 << 32) - 1
+"""Of flows: tcpi_advmss, tcpi_delivered, tcpi_min_rtt, tcpi_rtt, tcpi_notsent_bytes. Outstanding: tcpi_advmss,
+tcpi_unacked, tcpi_notsent_bytes."""
 
 
 class WireBytes(NamedTuple):
@@ -79,11 +79,11 @@ class Gauge:
         info = _tcp_info(self.socket) if self.socket is not None else b""
         if not info:
             return NO_FLOW
-        segment, packets, shortest, newest = (_U32.unpack_from(info, at)[0] for at in _FLOW_AT)
+        segment, packets, shortest, newest, unsent = (_U32.unpack_from(info, at)[0] for at in _FLOW_AT)
         received = _U64.unpack_from(info, _RECEIVED_AT)[0]
         if shortest == _NOT_MEASURED:
-            return Flow(segment * packets, received, 0.0, 1)
-        return Flow(segment * packets, received, shortest / 1e6, 1, max(0, newest - shortest) / 1e6)
+            return Flow(segment * packets, received, 0.0, 1, unsent=unsent)
+        return Flow(segment * packets, received, shortest / 1e6, 1, max(0, newest - shortest) / 1e6, unsent)
 
     def outstanding(self) -> int:
         """Bytes that the program gave to the kernel and that the other side has not said to have."""

@@ -26,6 +26,8 @@ class Flow(NamedTuple):
     lanes: int
     queued: float = 0.0
     """Seconds that the newest round trips took longer than the shortest: packets wait on the way."""
+    unsent: int = 0
+    """Of what they were given: it waits at our end."""
 
     def beside(self, other: Flow) -> Flow:
         """Both together."""
@@ -35,6 +37,7 @@ class Flow(NamedTuple):
             min(self.round_trip, other.round_trip),
             self.lanes + other.lanes,
             min(self.queued, other.queued),
+            self.unsent + other.unsent,
         )
 
 

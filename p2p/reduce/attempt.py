@@ -261,7 +261,11 @@ class Attempt:
         flows = {peer: self._carrier.flow(peer) for peer in left}
         streams = {
             peer: Stream(
-                flow.delivered, left[peer], self._under_way[peer] > 0, flow.queued, flow.round_trip < LONG_WAY_SECONDS
+                delivered=flow.delivered,
+                left=left[peer],
+                waiting=self._under_way[peer] > 0 or flow.unsent > 0,
+                queued=flow.queued,
+                near=flow.round_trip < LONG_WAY_SECONDS,
             )
             for peer, flow in flows.items()
         }

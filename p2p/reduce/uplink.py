@@ -29,17 +29,18 @@ YOUNG = 1
 FASTEST, FASTEST_NEAR = 2000e6 / 8, 200e6 / 8
 """Bytes a second; the latter where all of the others are near. Connections fill faster uplinks by themselves, and
 bursts cost the machine less than an even pace."""
-ROOM, RISE = 1.06, 0.125
+ROOM, RISE = 1.06, 0.11
 """The paces come to so many times the capacity while nothing queues: connections stay some percent below their paces,
-more on a busy machine. After each window in which that was kept, nothing queued, and more was carried than ever before
-(MORE times), to so much more."""
-MORE = 1.02
+more on a busy machine. After each window in which that was kept (KEPT of it) and nothing queued, to so much more; a
+second time on end only if more was carried than ever before (MORE times). But once in any case: who was short when it
+was measured, for others filled the ways to the peers, would be so for ever."""
+KEPT, MORE = 0.87, 1.02
 DRAIN, LEAST_ROOM = 2.0, 0.92
 """For each second that packets queue, to so many times the capacity less: 30 ms stay."""
 QUEUE_SECONDS = 0.02
 """Packets that wait so long show that the way is full."""
 BACKLOGGED = 0.75
-"""Part of the others for whom a frame must wait all through a window that proves anything."""
+"""Part of the others for whom something must wait all through a window that proves anything."""
 SLOW_BELOW, SLOW_AFTER = 0.8, 3
 """A peer that takes less than so much of its pace, in as many windows one after another, is slow by itself; until it
 keeps the lower pace that it has got for that: its connection did not know better."""
@@ -64,7 +65,7 @@ class Stream(NamedTuple):
     left: int
     """Bytes that it has yet to get; 0: it has everything."""
     waiting: bool
-    """Whether a frame waits for its link at present."""
+    """Whether there is more at present than is on its way."""
     queued: float
     """Seconds that packets wait on the way."""
     near: bool = False
@@ -95,7 +96,7 @@ class Uplink:
         self._arriving = False
         """Something that was sent since the last pause has arrived."""
         self._waiting: set[str] = set()
-        """Those for whom frames waited at every reading of the window so far."""
+        """Those for whom something waited at every reading of the window so far."""
         self._paces: dict[str, float] = {}
         self._rates: dict[str, float] = {}
         """Bytes a second in the last window."""
@@ -175,17 +176,19 @@ class Uplink:
     def _weigh(self, queued: bool) -> None:
         """A window in which there was something to send to nearly everybody: was the way full?"""
         if self._paces and not queued and self._keep_paces():
-            self._full, self._kept = 0, self._kept + 1 if self._last >= MORE * self.capacity else 0
+            rises = not self._kept or self._last >= MORE * self.capacity
+            self._full, self._kept = 0, self._kept + 1 if rises else 0
             return
         self._kept = 0
         self._full += queued
         if self._full == BELIEVED:
-            self.capacity, self._full = self._most, 0
+            # the first time rather too much than too little
+            self.capacity, self._full = self._most if self.capacity else self._peak, 0
 
     def _keep_paces(self) -> bool:
         """Whether connections carry what they may, but for those of slow peers."""
         free = self._paces.keys() - self._slow_ones(self._paces.keys())
-        return sum(self._rates[name] for name in free) >= LAGS_BELOW * sum(self._paces[name] for name in free)
+        return sum(self._rates[name] for name in free) >= KEPT * sum(self._paces[name] for name in free)
 
     def _note_ways(self) -> None:
         self._newest = {name: self._newest.get(name) or deque(maxlen=BELIEVED) for name in self._rates}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 
 import pytest
@@ -78,6 +79,11 @@ async def test_the_flow_tells_the_round_trip_too_once_it_was_measured(monkeypatc
     assert window > 1000
     assert round_trip == flow.round_trip
     assert not gauge.rests()
+    assert flow.unsent == 0
+    ours.setblocking(False)
+    while ours in select.select([], [ours], [], 0)[1]:
+        ours.send(b"x" * 100_000)
+    assert gauge.flow().unsent > 0, "nobody reads"
     with monkeypatch.context() as patch:
         patch.setattr(p2p.channel.meter, "_tcp_info", lambda _tcp: bytes(80) + b"\4" + bytes(135))
         assert gauge.rests()

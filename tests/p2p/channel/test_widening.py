@@ -64,5 +64,5 @@ def test_where_the_kernel_says_nothing_no_lane_is_full() -> None:
 
 
 def test_the_flows_of_two_lanes_add_up() -> None:
-    both = Flow(1, 20, 0.2, 1, 0.05).beside(Flow(3, 40, 0.1, 1, 0.01))
-    assert both == Flow(4, 60, 0.1, 2, 0.01)
+    both = Flow(1, 20, 0.2, 1, 0.05, 7).beside(Flow(3, 40, 0.1, 1, 0.01, 8))
+    assert both == Flow(4, 60, 0.1, 2, 0.01, 15)

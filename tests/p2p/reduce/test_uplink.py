@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2p.reduce.uplink import BELIEVED, FASTEST, FASTEST_NEAR, PATIENCE_SECONDS, ROOM, Stream, Uplink
+from tests.p2p.reduce.fluid_links import Fluid
 
 TICK = 0.25
 LONGEST_QUEUE = 0.1
@@ -70,8 +71,10 @@ class World:
             for name in left
         }
         total = sum(wanted.values())
-        self.queue = min(LONGEST_QUEUE, max(0.0, self.queue + TICK * (total / self.capacity - 1)))
-        return {name: rate * min(1.0, self.capacity / total) for name, rate in wanted.items()}
+        offered = self.queue + TICK * total / self.capacity
+        carried = min(TICK, offered)
+        self.queue = min(LONGEST_QUEUE, offered - carried)
+        return {name: rate / total * self.capacity * carried / TICK for name, rate in wanted.items()}
 
 
 def test_before_the_way_was_full_for_some_time_nobody_has_a_pace() -> None:
@@ -201,6 +204,21 @@ def test_no_connection_carries_tensors_for_ten_seconds_without_beginning_anew_an
         assert len(anew) <= 1 or not last
         last.update(dict.fromkeys(anew, world.now))
         assert all(world.now - when < 10.0 for when in last.values()), "BBR would measure its way"
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    beliefs=st.tuples(*[st.floats(0.75, 1.25)] * 4),
+    kept=st.floats(0.93, 0.97),
+    seconds=st.sampled_from([1.4, 1.7, 6.0]),
+    seed=st.integers(0, 1000),
+)
+def test_nodes_that_believe_in_different_capacities_soon_fill_equal_links(
+    beliefs: tuple[float, ...], kept: float, seconds: float, seed: int
+) -> None:
+    fluid = Fluid([belief * 4 * MB for belief in beliefs], 4 * MB, kept, seed)
+    took = [fluid.reduce(seconds) for _ in range(6)]
+    assert max(took[-2:]) < 1.07
 
 
 def test_kept_paces_rise() -> None:

@@ -1,0 +1,78 @@
+"""Nodes whose uplinks and downlinks are fluids: what none of them can see alone, one that gets less than its part of
+downlinks because others take more, and takes their queues for its own.
+
+Shapes: S senders, R receivers (the same nodes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from p2p.reduce.uplink import Stream, Uplink
+
+STEP, READINGS = 0.01, 10
+"""Seconds; and steps between two readings."""
+LONGEST_QUEUE = 0.1
+UNSENT = 1 / 40
+"""Of what goes to each in a reduce: less than that is all on its way."""
+
+
+class Fluid:
+    """All links carry `capacity` bytes a second; connections keep `kept` of their paces, one more, one less."""
+
+    def __init__(self, believed: Sequence[float], capacity: float, kept: float, seed: int) -> None:
+        self.uplinks = [Uplink() for _ in believed]
+        for uplink, belief in zip(self.uplinks, believed, strict=True):
+            uplink.capacity = belief
+        self._capacity, self._kept = capacity, kept
+        self._chance = np.random.default_rng(seed)
+        self._now = 100.0
+        self._delivered_SR = np.zeros((len(believed), len(believed)))
+
+    def reduce(self, seconds: float) -> float:
+        """How many times longer it takes than `seconds`: how long links are busy that are full to the end."""
+        nodes = len(self.uplinks)
+        size = seconds * self._capacity / (nodes - 1)
+        left_SR = size * (1 - np.eye(nodes))
+        queue_S, queue_R, rates_SR = np.zeros(nodes), np.zeros(nodes), np.zeros((nodes, nodes))
+        step = 0
+        while left_SR.any():
+            if step % READINGS == 0:
+                rates_SR = self._rates(left_SR, queue_S[:, None] + queue_R, UNSENT * size)
+            offered_SR = np.minimum(rates_SR * STEP, left_SR)
+            passed_SR = offered_SR * self._pass(offered_SR.sum(1), queue_S)[:, None]
+            carried_SR = passed_SR * self._pass(passed_SR.sum(0), queue_R)
+            left_SR -= carried_SR
+            left_SR[left_SR < 1] = 0
+            self._delivered_SR += carried_SR
+            self._now, step = self._now + STEP, step + 1
+        for uplink in self.uplinks:
+            uplink.pause()
+        self._now += 3.0
+        return step * STEP / seconds
+
+    def _pass(self, offered: np.ndarray, queue: np.ndarray) -> np.ndarray:
+        """What part of `offered`, bytes, a link carries; changes its queue, seconds."""
+        queue += offered / self._capacity - STEP
+        np.clip(queue, 0.0, LONGEST_QUEUE, out=queue)
+        most = self._capacity * STEP
+        return np.where(queue > 0, np.minimum(1.0, most / np.maximum(offered, 1.0)), 1.0)
+
+    def _rates(self, left_SR: np.ndarray, queued_SR: np.ndarray, unsent: float) -> np.ndarray:
+        """Bytes a second."""
+        rates_SR = np.zeros_like(left_SR)
+        for sender, uplink in enumerate(self.uplinks):
+            left, delivered, queued = left_SR[sender], self._delivered_SR[sender], queued_SR[sender]
+            if not left.any():
+                uplink.pause()
+                continue
+            streams = {
+                str(to): Stream(int(delivered[to]), int(left[to]), bool(left[to] > unsent), float(queued[to]))
+                for to in range(len(left))
+                if to != sender
+            }
+            for to, pace in uplink.read(self._now, streams).items():
+                rates_SR[sender, int(to)] = pace * self._kept * (1 + self._chance.normal(0, 0.03))
+        return rates_SR
