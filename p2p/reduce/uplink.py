@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 WINDOW_SECONDS = 0.5
 """The shortest time that says anything: a link's buffers take a tenth of a second and more at once."""
-BELIEVED = 4
-"""Windows that must say the same."""
+BELIEVED, NEWEST = 4, 8
+"""Windows that must say the same; and those by which a way is judged."""
 YOUNG = 1
 """Reduces in which connections may not have filled the way."""
 FASTEST, FASTEST_NEAR = 2000e6 / 8, 200e6 / 8
@@ -191,10 +191,10 @@ class Uplink:
         return sum(self._rates[name] for name in free) >= KEPT * sum(self._paces[name] for name in free)
 
     def _note_ways(self) -> None:
-        self._newest = {name: self._newest.get(name) or deque(maxlen=BELIEVED) for name in self._rates}
+        self._newest = {name: self._newest.get(name) or deque(maxlen=NEWEST) for name in self._rates}
         for name in self._waiting:
             self._newest[name].append(self._rates[name])
-        self.ways = {name: max(rates) for name, rates in self._newest.items() if len(rates) == BELIEVED}
+        self.ways = {name: max(rates) for name, rates in self._newest.items() if len(rates) >= BELIEVED}
 
     def _note_slow(self, now: float) -> None:
         for name, pace in self._paces.items():

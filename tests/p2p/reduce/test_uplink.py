@@ -266,6 +266,15 @@ def test_what_a_way_carries_is_known_after_some_time_and_only_the_newest_counts(
     assert max(world.uplink.ways.values()) < 4 * MB
 
 
+def test_a_way_that_was_bad_for_a_moment_is_not_taken_for_narrow() -> None:
+    world = World(capacity=100 * MB)
+    for _ in range(2):
+        world.reduce(100 * MB)
+    world.limits["c"] = 5 * MB
+    world.reduce(12 * MB)
+    assert world.uplink.ways["c"] > 30 * MB
+
+
 def test_the_way_to_a_peer_whose_own_link_is_slow_carries_little() -> None:
     world = World(capacity=100 * MB, limits={"c": 2.0 * MB})
     for _ in range(2):
