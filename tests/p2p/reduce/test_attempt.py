@@ -40,6 +40,7 @@ class StuckCarrier:
         self.open_lanes = 1
         self.on_the_way: dict[str, int] = {}
         self.carried: dict[str, int] = {}
+        self.unsent = 0
         self.paces: dict[str, float] = {}
         self.hastened: list[tuple[str, int]] = []
         self.finish = asyncio.Event()
@@ -60,7 +61,7 @@ class StuckCarrier:
         return self.on_the_way.get(peer, 0)
 
     def flow(self, peer: str) -> Flow:
-        return NO_FLOW._replace(delivered=self.carried.get(peer, 0))
+        return NO_FLOW._replace(delivered=self.carried.get(peer, 0), unsent=self.unsent)
 
     def allot(self, paces: Mapping[str, float]) -> None:
         self.paces = dict(paces)
@@ -166,6 +167,19 @@ async def test_each_is_sent_to_at_its_pace_until_it_has_everything() -> None:
         attempt.share(uplink)
         assert carrier.paces == {}
         await attempt.abort()
+
+
+@pytest.mark.parametrize("unsent", [0, 7])
+async def test_what_waits_in_the_kernel_waits_for_the_uplink_too(unsent: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    carrier, seen = StuckCarrier(), list[bool]()
+    uplink = Uplink()
+    monkeypatch.setattr(uplink, "read", lambda _now, streams: seen.append(streams[peer(1)].waiting) or {})
+    carrier.unsent = unsent
+    with ThreadPoolExecutor(2) as pool:
+        attempt = attempt_with(carrier, pool)
+        attempt.share(uplink)
+        await attempt.abort()
+    assert seen == [unsent > 0]
 
 
 @pytest.mark.parametrize("lost", [True, False])
