@@ -36,14 +36,14 @@ class Fluid:
         nodes = len(self.uplinks)
         size = seconds * self._capacity / (nodes - 1)
         left_SR = size * (1 - np.eye(nodes))
-        queue_S, queue_R, rates_SR = np.zeros(nodes), np.zeros(nodes), np.zeros((nodes, nodes))
+        up_SR, down_SR, rates_SR = np.zeros((3, nodes, nodes))  # queues, bytes; bytes a second
         step = 0
         while left_SR.any():
             if step % READINGS == 0:
-                rates_SR = self._rates(left_SR, queue_S[:, None] + queue_R, UNSENT * size)
-            offered_SR = np.minimum(rates_SR * STEP, left_SR)
-            passed_SR = offered_SR * self._pass(offered_SR.sum(1), queue_S)[:, None]
-            carried_SR = passed_SR * self._pass(passed_SR.sum(0), queue_R)
+                queued_SR = (up_SR.sum(1, keepdims=True) + down_SR.sum(0)) / self._capacity
+                rates_SR = self._rates(left_SR, queued_SR, UNSENT * size)
+            offered_SR = np.minimum(rates_SR * STEP, left_SR - up_SR - down_SR)
+            carried_SR = self._pass(self._pass(offered_SR, up_SR, 1), down_SR, 0)
             left_SR -= carried_SR
             left_SR[left_SR < 1] = 0
             self._delivered_SR += carried_SR
@@ -53,12 +53,19 @@ class Fluid:
         self._now += 3.0
         return step * STEP / seconds
 
-    def _pass(self, offered: np.ndarray, queue: np.ndarray) -> np.ndarray:
-        """What part of `offered`, bytes, a link carries; changes its queue, seconds."""
-        queue += offered / self._capacity - STEP
-        np.clip(queue, 0.0, LONGEST_QUEUE, out=queue)
-        most = self._capacity * STEP
-        return np.where(queue > 0, np.minimum(1.0, most / np.maximum(offered, 1.0)), 1.0)
+    def _pass(self, offered_SR: np.ndarray, queue_SR: np.ndarray, axis: int) -> np.ndarray:
+        """What links carry in a step of these bytes and of their queues, which change: what is too much for one is
+        lost, and is to be sent again. `axis`: over which the flows of one link are added."""
+        queue_SR += offered_SR
+        carried_SR = queue_SR * self._part(self._capacity * STEP, queue_SR, axis)
+        queue_SR -= carried_SR
+        queue_SR *= self._part(self._capacity * LONGEST_QUEUE, queue_SR, axis)
+        return carried_SR
+
+    @staticmethod
+    def _part(most: float, queue_SR: np.ndarray, axis: int) -> np.ndarray:
+        """Of each queue that makes `most` bytes of it, if it has more."""
+        return np.minimum(1.0, most / np.maximum(1.0, queue_SR.sum(axis, keepdims=True)))
 
     def _rates(self, left_SR: np.ndarray, queued_SR: np.ndarray, unsent: float) -> np.ndarray:
         """Bytes a second."""
