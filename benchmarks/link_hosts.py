@@ -24,6 +24,8 @@ from typing import Any
 
 SOURCE = Path(__file__).with_name("link_emulator.c")
 NETWORK = IPv4Address("10.84.0.1")
+DEVICE = "wan"
+"""What its link is called on each host."""
 _TUNSETIFF, _IFF_TUN, _IFF_NO_PI, _IFF_VNET_HDR = 0x400454CA, 0x0001, 0x1000, 0x4000
 NEWS_S = 300.0
 
@@ -69,11 +71,11 @@ def join(address: str, congestion: str, link: socket.socket) -> None:
     """In a host's process: make its device, with this address, and hand it over on `link`."""
     device = os.open("/dev/net/tun", os.O_RDWR)
     flags = _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR
-    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH14x", b"wan", flags))
+    fcntl.ioctl(device, _TUNSETIFF, struct.pack("16sH14x", DEVICE.encode(), flags))
     for command in (
         "link set lo up",
-        "link set wan txqueuelen 10000 up",
-        f"address add {address}/16 dev wan",
+        f"link set {DEVICE} txqueuelen 10000 up",
+        f"address add {address}/16 dev {DEVICE}",
     ):
         subprocess.run(["ip", *command.split()], check=True, capture_output=True)
     Path("/proc/sys/net/ipv4/tcp_congestion_control").write_text(congestion)
