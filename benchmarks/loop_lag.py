@@ -26,8 +26,6 @@ from swarm.events import EventReader, Reducing, Round, Started
 WORKER = Path(__file__).with_name("loop_lag_node.py")
 HOST = "127.0.0.1"
 NODES, ROUNDS = 2, 16
-NEW_MEMORY_ROUNDS = 5
-"""A node keeps the means of four rounds, so the first ones go into new memory, for which pages are to be found."""
 BAR_MS = 50.0
 PATIENCE_SECONDS = 300.0
 RUN = RunConfig(
@@ -118,7 +116,7 @@ def wait_for(node: Noted) -> tuple[str, ...]:
 
 
 def judge(nodes: list[Noted], idle: Noted, report: Report) -> None:
-    within, later, elsewhere = list[float](), list[float](), list[float]()
+    within, elsewhere = list[float](), list[float]()
     for number, node in enumerate(nodes):
         stretches, delays = node.stretches(), node.delays()
         inside = sorted(late for when, late in delays if any(s.began <= when <= s.ended for s in stretches))
@@ -129,12 +127,9 @@ def judge(nodes: list[Noted], idle: Noted, report: Report) -> None:
             f"delays above 1 ms: {len(inside)}, worst {shown(inside)}"
         )
         within += inside
-        settled = [stretch for stretch in stretches if stretch.round > NEW_MEMORY_ROUNDS]
-        later += [late for when, late in delays if any(s.began <= when <= s.ended for s in settled)]
         elsewhere += [late for when, late in idle.delays() if any(s.began <= when <= s.ended for s in stretches)]
     report(f"an idle loop on this machine in the same time: worst {shown(sorted(elsewhere))}")
     report.bar("longest time that the loop stood still, ms", 1000 * max(within, default=0.0), BAR_MS)
-    report(f"  the same behind round {NEW_MEMORY_ROUNDS}, ms: {1000 * max(later, default=0.0):.3f}")
 
 
 def shown(delays: list[float]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 from contextlib import suppress
 
+from ops.jit import Bytes
+
 HUGE_PAGE_BYTES = 2 << 20
 
 
@@ -23,3 +25,8 @@ def ask_for_huge_pages(memory: mmap.mmap) -> None:
     if len(memory) >= 2 * HUGE_PAGE_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel built without them
             memory.madvise(mmap.MADV_HUGEPAGE)
+
+
+def touch(memory: Bytes) -> None:
+    """Have the kernel find pages for memory whose contents do not matter. Other threads can run meanwhile."""
+    memory[:: mmap.PAGESIZE] = 0

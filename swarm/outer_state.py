@@ -114,6 +114,14 @@ class OuterState:
         for old in sorted(self.means)[: max(0, len(self.means) - room)]:
             del self.means[old]
 
+    def kept_sizes(self) -> list[int]:
+        """Values of each mean that will be kept at a time."""
+        sizes = [self.fragments.size(round) for round in range(self._keep_means)]
+        if sizes and self._keep_bytes is not None:
+            largest = self.codec.code_bytes(max(sizes)) + 4 * self.codec.scale_count(max(sizes))
+            return sizes[: self._keep_bytes // largest]
+        return sizes
+
     def forget_history(self) -> None:
         self.means.clear()
         self.manifests.clear()

@@ -45,6 +45,7 @@ from swarm.initial import cannot_found, fill_first
 from swarm.launch import launch_of
 from swarm.listener import EventListener
 from swarm.outer_state import OuterState
+from swarm.priority import give_way
 from swarm.state_dir import CONTACTS, RECORDS, STATE
 from swarm.tracking.metrics import METRICS, JsonLines
 from swarm.tracking.tracker import Subject
@@ -79,7 +80,7 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
     loop = asyncio.get_running_loop()
     run, node = config.run, config.node
     async with AsyncExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(max(2, node.threads or cores()), "kernel"))
+        pool = stack.enter_context(ThreadPoolExecutor(max(2, node.threads or cores()), "kernel", initializer=give_way))
         codec = get_codec(run.codec)
         warm = loop.run_in_executor(pool, warm_up, codec)
         trainer, trainer_thread, others = await stack.enter_async_context(_training(config))
@@ -100,7 +101,8 @@ async def open_parts(config: Config, identity: Identity, discovery: Discovery, l
         keeper = await _open_keeper(node, state, fingerprint, listener, stack)
         feedback = ErrorFeedback(codec, state.count) if codec.feedback else None
         write = feedback.mean if feedback else write_mean
-        reducer = Reducer(codec, state.count, identity.peer_id, mesh, pool, listener=listener, write=write)
+        held = state.kept_sizes()
+        reducer = Reducer(codec, state.count, identity.peer_id, mesh, pool, listener=listener, write=write, held=held)
         transfer = Transfer(
             mesh,
             state,
@@ -243,7 +245,7 @@ async def _training(config: Config) -> AsyncIterator[tuple[InnerTrainer, ThreadP
     node = config.node
     device_of(node.device, 0, node.local_world_size)
     launch, loop = launch_of(os.environ), asyncio.get_running_loop()
-    thread = ThreadPoolExecutor(1, "trainer")
+    thread = ThreadPoolExecutor(1, "trainer", initializer=give_way)
     if launch is not None:
         others = await loop.run_in_executor(thread, accept_ranks, launch)
     else:

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from ops.codec import Codec, Encoded
+from ops.memory import touch
 from p2p.channel.meter import Load
 from p2p.listener import Listener, nobody
 from p2p.protocol.ballot import Ballot
@@ -35,6 +36,10 @@ __all__ = ["Carrier", "ReduceResult", "Reducer", "Source", "segment_digest"]
 WINDOW_BYTES = 64 * 1024 * 1024
 """Bytes of others' parts that an owner holds at a time: more than bandwidth times delay of a 1 Gbit/s, 150 ms link."""
 
+BESIDES = 3
+"""Means for which memory is made ready besides those that are held: one in the making, one whose last pieces are still
+on their way to others, and as much for our own codes."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReduceResult:
@@ -44,6 +49,12 @@ class ReduceResult:
     """Its memory is used again when the last reference to it, or to a view of it, is gone."""
     digests: tuple[bytes, ...]
     """BLAKE3 of each segment's bytes in `mean`."""
+
+
+def _find_pages(spaces: Sequence[Encoded]) -> None:
+    """In the pool: means are opened on the event loop, which would stand still until the kernel has found pages."""
+    for space in spaces:
+        touch(space.codes)
 
 
 class Reducer:
@@ -61,10 +72,12 @@ class Reducer:
         listener: Listener = nobody,
         write: MeanWriter = write_mean,
         uplink: Uplink | None = None,
+        held: Sequence[int] = (),
     ) -> None:
         """`codec`: of contributions. `count`: values in the vector; a round may reduce fewer. `pool`: runs the kernels,
         2 threads or more. `listener`: hears of `refused_message`. `write`: makes the means of our pieces. `uplink`:
-        what is known of it by now; nothing, if not given."""
+        what is known of it by now; nothing, if not given. `held`: values of each mean that somebody holds on to behind
+        its round, as far as they are held at a time; memory for them is made ready now."""
         self._codec = codec
         self._whole = self._count = count
         self._me = me
@@ -73,7 +86,10 @@ class Reducer:
         self._window = int(window_bytes * 8 / codec.bits_per_value)
         self._listener = listener
         self._write = write
-        self._recycler = Recycler(int(2 * count * codec.reduce_bits_per_value / 8) + window_bytes)
+        ready = (*held, *held[:BESIDES])
+        in_use = int(2 * count * codec.reduce_bits_per_value / 8) + window_bytes
+        self._recycler = Recycler(in_use + sum(map(codec.of_means.code_bytes, ready)))
+        self._pool.submit(_find_pages, [self._recycler.allocate(codec.of_means, size) for size in ready])
         self._newest: Ballot | None = None
         self._round: int | None = None
         self._contribution: Contribution | None = None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ops.memory import HUGE_PAGE_BYTES, ask_for_huge_pages, private_memory
+from ops.memory import HUGE_PAGE_BYTES, ask_for_huge_pages, private_memory, touch
 
 
 def flags_of(memory: mmap.mmap) -> list[str]:
@@ -49,3 +49,20 @@ def test_it_is_zeros_and_can_be_written() -> None:
 def test_a_kernel_without_huge_pages_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mmap, "MADV_HUGEPAGE", 12345, raising=False)
     ask_for_huge_pages(mmap.mmap(-1, 2 * HUGE_PAGE_BYTES))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
+def test_touched_memory_is_there_before_it_is_used() -> None:
+    memory = np.frombuffer(private_memory(16 * HUGE_PAGE_BYTES), np.uint8)
+    before = resident_bytes()
+    touch(memory[1000:-1000])
+    assert resident_bytes() > before + 14 * HUGE_PAGE_BYTES
+    assert not memory.any()
+
+
+def test_nothing_can_be_touched() -> None:
+    touch(np.empty(0, np.uint8))
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE

@@ -156,6 +156,8 @@ async def test_only_the_last_means_and_manifests_are_kept(pool: ThreadPoolExecut
         await none.apply(mean_of(round), round)
     assert list(small.means) == [2, 3, 4]
     assert none.means == {}
+    for kept, means in ((outer, 2), (small, 3), (none, 0), (state(pool, keep_means=0, keep_bytes=10), 0)):
+        assert kept.kept_sizes() == [mean_of(0).count] * means
     small.forget_history()
     assert small.means == {}
 
@@ -237,6 +239,7 @@ async def test_means_are_kept_for_as_many_steps_of_everything(pool: ThreadPoolEx
     for round in range(9):
         await outer.apply(mean_of(round, count=FRAGMENTS.size(round)), round)
     assert sorted(outer.means) == list(range(3, 9))
+    assert sorted(outer.kept_sizes()) == sorted(mean.count for mean in outer.means.values())
 
 
 def digests_of(outer: OuterState) -> StateDigests:

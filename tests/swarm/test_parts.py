@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from pathlib import Path
 
@@ -28,6 +30,9 @@ async def test_parts_open_announce_themselves_and_close(tmp_path: Path) -> None:
         async with asyncio.timeout(SECONDS), open_parts(config, identity, discovery, log) as parts:
             assert parts.state.count == parts.trainer.layout.count
             assert parts.state.round == -1
+            if sys.platform == "linux":
+                for computes in (parts.pool, parts.trainer_thread):
+                    assert computes.submit(niceness).result(SECONDS) > niceness()
             assert parts.member.me == identity.peer_id
             [started] = [event for _, event in EventReader(node.events_path).new() if isinstance(event, Started)]
             while not (contacts := await discovery.find(QUICK.name)):
@@ -63,3 +68,7 @@ async def test_a_taken_port_is_told_and_leaves_nothing_open(tmp_path: Path) -> N
         server.close()
         await server.wait_closed()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("kernel", "trainer"))]
+
+
+def niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())

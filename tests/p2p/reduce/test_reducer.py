@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter
+import mmap
+import threading
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from ops.codec import CODECS, Codec, Encoded, NonFinite
 from ops.error_feedback import ErrorFeedback
 from ops.jit import Floats
+from ops.memory import private_memory
 from p2p.protocol.ballot import Ballot
 from p2p.protocol.message import Message
 from p2p.protocol.messages import Go, Mean, Part, Plan, Promise
@@ -24,7 +27,7 @@ from p2p.protocol.plan import Head, Rules
 from p2p.protocol.repair import repaired
 from p2p.protocol.routes import Routes
 from p2p.reduce.early import EARLY_PARTS
-from p2p.reduce.reducer import Reducer, ReduceResult, Source, segment_digest
+from p2p.reduce.reducer import BESIDES, Reducer, ReduceResult, Source, segment_digest
 from p2p.reduce.uplink import Uplink
 from tests.p2p.protocol.drafts import plan_of
 from tests.p2p.protocol.records import FINGERPRINT, peer
@@ -575,3 +578,29 @@ async def test_means_are_written_by_whom_the_reducer_was_told_to_ask(network: Ne
     sum_P = sum(share * sent_P for share, sent_P in zip(shares, sent_NP, strict=True))
     owed_P = sum(share * feedback.carry_P for share, feedback in zip(shares, feedbacks, strict=True))
     np.testing.assert_allclose(decoded(results[0].mean) + owed_P, sum_P, atol=1e-5)
+
+
+async def test_memory_for_means_is_made_ready_beside_the_loop_before_the_first_reduce(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codec, count, held = CODECS["int8"], 50_000, 3
+    by_main, made = list[bool](), list[int]()
+    monkeypatch.setattr(
+        "p2p.reduce.reducer.touch",
+        lambda _memory: by_main.append(threading.current_thread() is threading.main_thread()),
+    )
+    plans = [plan_of([1, 1], count, codec.block, ballot=(round, 0, 0)) for round in range(8)]
+    reducers = members_of(network, plans[0], count, codec, held=[count] * held)
+    await until(lambda: len(by_main) == 2 * (held + BESIDES))
+    assert not any(by_main)
+
+    def counted(size: int) -> mmap.mmap:
+        made.append(size)
+        return private_memory(size)
+
+    monkeypatch.setattr("p2p.reduce.recycler.private_memory", counted)
+    kept: deque[list[ReduceResult]] = deque(maxlen=held)
+    for plan in plans:
+        begin(reducers, plan, codec, vectors_of(2, count, 1))
+        kept.append(await all_reduce(reducers, plan))
+    assert max(made, default=0) < count
