@@ -14,6 +14,8 @@ from p2p.protocol.messages import Go, Mean, Part
 from p2p.reduce.reducer import Reducer
 
 FINGERPRINT = bytes(32)
+MEANS_KEPT = 4
+"""By a node, which therefore has memory for means made ready when it starts."""
 
 
 class ReduceNode:
@@ -25,7 +27,7 @@ class ReduceNode:
         self.identity = Identity.generate()
         self.name = self.identity.peer_id
         self.mesh = Mesh(self.identity, RunIdentity(FINGERPRINT), self, bulk_lanes=lanes)
-        self.reducer = Reducer(codec, count, self.name, self.mesh, pool)
+        self.reducer = Reducer(codec, count, self.name, self.mesh, pool, held=[count] * MEANS_KEPT)
 
     def open_payload(self, peer: str, message: Message, size: int) -> Sequence[memoryview] | None:
         assert isinstance(message, Part | Mean)
