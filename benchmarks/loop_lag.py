@@ -43,7 +43,6 @@ RUN = RunConfig(
 class Stretch:
     """From a plan to the commit of its round, by the clock of this machine."""
 
-    round: int
     began: float
     ended: float
     ahead: int
@@ -73,7 +72,7 @@ class Noted:
             if isinstance(event, Reducing):
                 began = at
             elif isinstance(event, Round) and event.round > 1:
-                found.append(Stretch(event.round, began, at, event.ahead_steps))
+                found.append(Stretch(began, at, event.ahead_steps))
         return found
 
     def _events(self) -> list[tuple[float, object]]:
