@@ -26,13 +26,11 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import torch
-
 from benchmarks.link_hosts import Hosts, Line, NoLinks, Way
 from benchmarks.report import Report
 from swarm.config import Config, NodeConfig, RunConfig
 from swarm.events import Event, EventReader, Round, Started
-from swarm.model.llama import Llama
+from swarm.model.llama import parameter_count
 from swarm.model.sizes import model_config
 
 NODES = 4
@@ -148,15 +146,13 @@ class Nodes:
 
 def ring_seconds() -> float:
     """What the best all-reduce of the ring takes on the same links, a member on average."""
-    with torch.device("meta"):
-        values = sum(parameter.numel() for parameter in Llama(model_config(MODEL)).parameters())
     with Hosts(Path(__file__).with_name("ring_node.py"), LINES, Way(RTT_MS), "bbr") as hosts:
         for rank, host in enumerate(hosts.all):
             host.tell(
                 rank=rank,
                 members=NODES,
                 first=hosts.all[0].address,
-                values=values,
+                values=parameter_count(model_config(MODEL)),
                 reduces=RINGS,
                 pause=RING_PAUSE_SECONDS,
             )

@@ -105,6 +105,12 @@ class Llama(nn.Module):
         return head(x_BLD, weight_VD)
 
 
+def parameter_count(config: ModelConfig) -> int:
+    """Values in the flat vector of that size."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in Llama(config).parameters())
+
+
 def rotations(length: int, config: ModelConfig, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosine and sine (fp32, L x R) of every position times every rotary frequency.
 

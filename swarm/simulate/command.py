@@ -116,13 +116,10 @@ def _baseline(scenario: Scenario, tokens: int) -> dict[str, float]:
 
 def _parameters(model: str) -> int:
     """Values in the flat vector of that size."""
-    import torch
-
-    from swarm.model.llama import Llama
+    from swarm.model.llama import parameter_count
     from swarm.model.sizes import model_config
 
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in Llama(model_config(model)).parameters())
+    return parameter_count(model_config(model))
 
 
 def _say(*lines: str) -> None:
