@@ -12,10 +12,9 @@ from p2p.identity import Identity
 from p2p.protocol.message import Message
 from p2p.protocol.messages import Go, Mean, Part
 from p2p.reduce.reducer import Reducer
+from swarm.outer_state import KEEP_MEANS
 
 FINGERPRINT = bytes(32)
-MEANS_KEPT = 4
-"""By a node, which therefore has memory for means made ready when it starts."""
 
 
 class ReduceNode:
@@ -27,7 +26,8 @@ class ReduceNode:
         self.identity = Identity.generate()
         self.name = self.identity.peer_id
         self.mesh = Mesh(self.identity, RunIdentity(FINGERPRINT), self, bulk_lanes=lanes)
-        self.reducer = Reducer(codec, count, self.name, self.mesh, pool, held=[count] * MEANS_KEPT)
+        # memory for means is made ready as a node does it
+        self.reducer = Reducer(codec, count, self.name, self.mesh, pool, held=[count] * KEEP_MEANS)
 
     def open_payload(self, peer: str, message: Message, size: int) -> Sequence[memoryview] | None:
         assert isinstance(message, Part | Mean)

@@ -22,6 +22,9 @@ from p2p.protocol.holdings import EMPTY
 from p2p.transfer.state import CHUNK_VALUES, StateDigests
 from swarm.checkpoint.snapshot import Snapshot
 
+KEEP_MEANS = 4
+"""Outer steps of everything whose means a node keeps."""
+
 Floats: TypeAlias = npt.NDArray[np.float32]
 T = TypeVar("T")
 
@@ -44,7 +47,7 @@ class OuterState:
         pool: Executor,
         round: int = -1,
         chunk_values: int = CHUNK_VALUES,
-        keep_means: int = 4,
+        keep_means: int = KEEP_MEANS,
         keep_bytes: int | None = None,
         fragments: Fragments | None = None,
     ) -> None:

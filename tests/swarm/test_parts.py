@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import threading
 from pathlib import Path
@@ -16,6 +15,7 @@ from swarm.config import Config, NodeConfig
 from swarm.events import EventLog, EventReader, Started
 from swarm.parts import donor_limits, open_parts
 from tests.e2e.processes import HOST, QUICK
+from tests.swarm.test_priority import niceness
 
 SECONDS = 60.0
 
@@ -68,7 +68,3 @@ async def test_a_taken_port_is_told_and_leaves_nothing_open(tmp_path: Path) -> N
         server.close()
         await server.wait_closed()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("kernel", "trainer"))]
-
-
-def niceness() -> int:
-    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
